@@ -1,0 +1,62 @@
+# `make` lists what can be made. Everything is installed into .venv, nothing outside of it, but
+# Chromium (tests only), by the system's package manager.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# An extra index for pip, such as that of torch's small CPU build (see README.md).
+TORCH_INDEX ?=
+PIP_INSTALL = $(BIN)/python -m pip install -c constraints.txt \
+	$(if $(TORCH_INDEX),--extra-index-url "$(TORCH_INDEX)")
+
+.PHONY: help book test rerun clean distclean
+
+help:
+	@echo "make book                               install into .venv and build the report"
+	@echo "make test                               install what tests need, and run them"
+	@echo "make rerun CHAPTER=beta_ten BETA=0.5    run a chapter with another beta, as a page;"
+	@echo "                                        BETA=\"0.5 1 2\" compares several,"
+	@echo "                                        ARGS=\"-p epochs 1\" sets other parameters"
+	@echo "make clean                              remove built pages and re-runs; trained models"
+	@echo "                                        (in the user's cache) and .venv stay"
+	@echo "make distclean                          remove .venv as well"
+	@echo
+	@echo "PYTHON=python3.12      the Python that .venv is made of (3.11 or later)"
+	@echo "TORCH_INDEX=<address>  an extra index for pip, for the small CPU build of torch"
+
+book: $(VENV)/installed
+	$(BIN)/jupyter-book build book/
+	@echo
+	@echo "The report: $$PWD/book/_build/html/index.html"
+
+test: $(VENV)/installed-test
+	@sh tests/chromium.sh
+	@status=0; $(BIN)/python -m pytest || status=$$?; sh tests/chromium.sh --check; exit $$status
+
+rerun: $(VENV)/installed
+	@test -n "$(CHAPTER)" || { echo 'Which chapter? make rerun CHAPTER=beta_ten BETA="0.5 1"'; exit 2; }
+	@$(BIN)/python -m vae_nb.rerun $(CHAPTER) $(if $(BETA),--beta $(BETA)) $(ARGS)
+
+clean:
+	rm -rf book/_build rerun build dist vae_nb.egg-info .pytest_cache .ruff_cache
+	find book tests vae_nb -name __pycache__ -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV)
+
+# Debian's Python comes without what `venv` needs to put pip there; the Python's own pip does it then.
+$(VENV)/created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(PYTHON) is not Python 3.11 or later: make PYTHON=/path/to/python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { \
+		$(PYTHON) -m venv --clear --without-pip $(VENV) && \
+		$(PYTHON) -m pip --python $(BIN)/python install pip; }
+	@touch $@
+
+$(VENV)/installed: $(VENV)/created pyproject.toml constraints.txt
+	$(PIP_INSTALL) -e .
+	@touch $@
+
+$(VENV)/installed-test: $(VENV)/created pyproject.toml constraints.txt
+	$(PIP_INSTALL) -e ".[test]"
+	@touch $@ $(VENV)/installed

@@ -1,0 +1,31 @@
+"""The book's own style and MathJax, from this folder: a built page asks no network for anything.
+
+Paths are made absolute, so that pages from elsewhere (re-runs) built with this extension look and
+cite like the book. MathJax is not in _static: Jupyter Book loads every script of that folder on
+every page, Sphinx loads MathJax (`mathjax_path`) only where there are equations.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+    from sphinx.config import Config
+
+BOOK = Path(__file__).resolve().parents[1]
+
+
+def use_own_files(app: Sphinx, config: Config) -> None:
+    """Point Sphinx to the book's style, MathJax and bibliography."""
+    config.html_static_path = [str(BOOK / "_static"), str(BOOK / "_vendor")]
+    config.html_css_files = sorted(file.name for file in (BOOK / "_static").glob("*.css"))
+    config.html_js_files = sorted(file.name for file in (BOOK / "_static").glob("*.js"))
+    config.bibtex_bibfiles = [str(BOOK / name) for name in config.bibtex_bibfiles]
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Connect to Sphinx, before it turns the lists of files into its own form (at 800)."""
+    app.connect("config-inited", use_own_files)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,452 @@
+"""The book's Sphinx glue (book/_ext, _static, _config.yml), tried on tiny books."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+from bs4 import BeautifulSoup, Tag
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Page as BrowserPage
+
+ROOT = Path(__file__).resolve().parents[1]
+BOOK = ROOT / "book"
+
+TOY_PACKAGE = '''
+"""A stand-in for the real package: publishes what LiveFigure and the answers publish."""
+from IPython.display import display
+
+def live_figure(png, name, caption, alt):
+    about = {"name": name, "caption": caption, "alt": alt}
+    display(
+        {"image/png": png, "text/plain": alt},
+        raw=True,
+        metadata={"image/png": {"vae_nb": about, "width": 320}},
+    )
+    display({"text/markdown": f"*{caption}*"}, raw=True, metadata={"vae_nb": "caption"})
+
+def markdown(text, role):
+    display({"text/markdown": text, "text/plain": text}, raw=True, metadata={"vae_nb": role})
+'''
+
+
+def png(width: int = 64, height: int = 32) -> str:
+    """Return a grey image, Base64."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        checksum = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + checksum
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    rows = zlib.compress((b"\0" + bytes([117]) * width) * height)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    return base64.b64encode(b"\x89PNG\r\n\x1a\n" + parts).decode()
+
+
+FIGURE = f"""\
+from vae_nb import live_figure
+caption = r"A *grey* square at $\\beta = 10$, see {{doc}}`index`."
+live_figure("{png()}", "fig-toy", caption, "All grey.")
+"""
+
+ANSWER = f"""\
+from vae_nb import live_figure, markdown
+markdown("The error is **0.067**, $R^2 = 0$.\\n\\nMore in {{numref}}`fig-answer`.", "answer")
+live_figure("{png()}", "fig-answer", "Samples are grey.", "A grey image of samples.")
+markdown('''\
+| claim | measured | verdict |
+| --- | --- | --- |
+| C3.1 | 0.0673 | <span class="verdict-holds">holds</span> |
+| C3.3 | none | [does not hold]{{.verdict-fails}} |
+| C3.4 | half | <span class="verdict-part">holds in part</span> |
+| C3.5 | – | <span class="verdict-undecided">undecided</span> |
+''', "claims")
+"""
+
+PLAIN_IMAGE = f"""\
+from IPython.display import display
+display({{"image/png": "{png()}"}}, raw=True)
+"""
+
+
+def code(source: str, tags: list[str] | None = None, **metadata: object) -> nbformat.NotebookNode:
+    return new_code_cell(source, metadata={"tags": tags or [], **metadata})
+
+
+def write_page(book: Path, name: str, *cells: nbformat.NotebookNode, **metadata: object) -> None:
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook = new_notebook(
+        cells=[new_markdown_cell(f"# Page {name}"), *cells],
+        metadata={"kernelspec": kernel, "language_info": {"name": "python"}, **metadata},
+    )
+    for number, cell in enumerate(notebook.cells):
+        cell["id"] = f"{name}-{number}"
+    nbformat.write(notebook, book / f"{name}.ipynb")
+
+
+def make_book(root: Path, *pages: str) -> Path:
+    """Return the book folder of a toy repository with our glue; its index page is there."""
+    book = root / "book"
+    for folder in ("_ext", "_static", "_vendor"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(BOOK / folder, book / folder, ignore=ignored)
+    for name in ("_config.yml", "references.bib", "references.md"):
+        shutil.copy(BOOK / name, book / name)
+    chapters = "".join(f"      - file: {page}\n" for page in pages)
+    (book / "_toc.yml").write_text(
+        "format: jb-book\nroot: index\nparts:\n  - numbered: true\n    chapters:\n" + chapters
+    )
+    (book / "index.md").write_text("# Toy\n\nNo equation here.\n")
+    (root / "vae_nb").mkdir()
+    (root / "vae_nb" / "__init__.py").write_text(TOY_PACKAGE)
+    return book
+
+
+def build(book: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run `jupyter-book build`; stdout holds both streams."""
+    command = "from jupyter_book.cli.main import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", command, "build", str(book), *options],
+        env={**os.environ, "NO_COLOR": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+    )
+
+
+def page(book: Path, name: str) -> BeautifulSoup:
+    return BeautifulSoup((book / "_build/html" / f"{name}.html").read_text("utf-8"), "html.parser")
+
+
+def words(tag: Tag) -> str:
+    return " ".join(tag.get_text().split())
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A book with everything that the glue does, built with warnings as errors."""
+    book = make_book(tmp_path_factory.mktemp("toy"), "one", "two", "references")
+    (book / "index.md").write_text(
+        "# Toy\n\nNo equation here; {numref}`fig-toy` and {cite:t}`kingma2014`.\n"
+    )
+    write_page(book, "one", code(FIGURE), code(ANSWER, ["answer", "hide-input"]))
+    write_page(
+        book,
+        "two",
+        code("print('stream stays', 6 * 7)"),
+        code(PLAIN_IMAGE, mystnb={"image": {"alt": "Alt from the cell."}}),
+    )
+    run = build(book, "-W", "--keep-going")
+    assert run.returncode == 0, run.stdout
+    return book
+
+
+def test_live_figure_takes_everything_from_the_output(built: Path) -> None:
+    figure = page(built, "one").find("figure", id="fig-toy")
+    image = figure.find("img")
+    assert image["alt"] == "All grey."
+    assert "dark-light" in image["class"]
+    assert "width: 320px" in image["style"]
+    assert (built / "_build/html" / image["src"]).read_bytes() == base64.b64decode(png())
+    caption = figure.find("figcaption")
+    assert words(caption).startswith("Fig. 1.1 A grey square at")
+    assert caption.find("em").get_text() == "grey"
+    assert caption.find("span", class_="math").get_text() == r"\(\beta = 10\)"
+    assert caption.find("a", href="index.html")
+
+
+def test_caption_appears_once_and_other_outputs_are_untouched(built: Path) -> None:
+    soup = page(built, "one")
+    for source in soup.select(".cell_input"):
+        source.decompose()
+    assert words(soup.find("article")).count("Samples are grey.") == 1
+    assert words(soup.find("article")).count("grey square") == 1
+
+    other = page(built, "two")
+    assert "stream stays 42" in words(other.find("article"))
+    assert other.find("img", alt="Alt from the cell.").find_parent("figure") is None
+
+
+def test_figures_are_cited_by_number_from_another_page(built: Path) -> None:
+    link = page(built, "index").find("a", href="one.html#fig-toy")
+    assert link.get_text() == "Fig. 1.1"
+    assert page(built, "one").find("a", href="#fig-answer").get_text() == "Fig. 1.2"
+
+
+def test_answer_cell_has_the_structure_that_the_style_lays_out(built: Path) -> None:
+    cell = page(built, "one").find(class_="tag_answer")
+    source, output = cell.find_all(recursive=False)
+    assert source.name == "details" and "open" not in source.attrs
+    assert "live_figure" in source.get_text()
+    answer, figure, claims = output.find_all(recursive=False)
+    assert "vae-answer" in answer["class"]
+    assert [words(p) for p in answer.find_all("p")] == [
+        r"The error is 0.067, \(R^2 = 0\).",
+        "More in Fig. 1.2.",
+    ]
+    assert answer.find("span", class_="math")
+    assert figure.name == "figure" and figure["id"] == "fig-answer"
+    assert "vae-claims" in claims["class"]
+    verdicts = {
+        row.find_all("td")[2].find("span")["class"][0]: row for row in claims.select("tbody tr")
+    }
+    assert list(verdicts) == ["verdict-holds", "verdict-fails", "verdict-part", "verdict-undecided"]
+    assert words(verdicts["verdict-fails"]).endswith("does not hold")
+
+
+def test_references_are_complete_and_linked(built: Path) -> None:
+    keys = re.findall(r"^@\w+\{(\w+),", (BOOK / "references.bib").read_text("utf-8"), re.MULTILINE)
+    entries = page(built, "references").select(".citation")
+    assert len(entries) == len(keys) >= 15
+    link = page(built, "index").find("a", href=re.compile(r"^references\.html#"))
+    target = page(built, "references").find(id=link["href"].partition("#")[2])
+    assert "Kingma and Max Welling" in target.get_text()
+
+
+def test_built_pages_load_nothing_from_a_network(built: Path) -> None:
+    html = built / "_build/html"
+    for file in html.glob("*.html"):
+        soup = BeautifulSoup(file.read_text("utf-8"), "html.parser")
+        loaded = [tag["src"] for tag in soup.find_all(src=True)]
+        loaded += [tag["href"] for tag in soup.select("link[rel=stylesheet], link[rel=preload]")]
+        for address in loaded:
+            assert not re.match(r"\w+:|//", address), f"{file.name} loads {address}"
+            assert (html / re.split("[?#]", address)[0]).is_file(), f"{file.name}: no {address}"
+        for script in soup.find_all("script", src=False):
+            assert "://" not in script.get_text(), f"{file.name}: {script.get_text()}"
+    for style in html.rglob("*.css"):
+        assert not re.search(r"(url\(|@import)\s*['\"]?(https?:)?//", style.read_text("utf-8")), (
+            style
+        )
+
+
+def test_mathjax_is_ours_and_only_where_there_are_equations(built: Path) -> None:
+    def scripts(name: str) -> list[str]:
+        return [s["src"].split("?")[0] for s in page(built, name).find_all("script", src=True)]
+
+    ours = "_static/mathjax/tex-svg-full.js"
+    assert ours in scripts("one")
+    assert not [name for name in scripts("two") if "mathjax" in name]
+    vendored = (BOOK / "_vendor/mathjax/tex-svg-full.js").read_bytes()
+    assert (built / "_build/html" / ours).read_bytes() == vendored
+    assert (built / "_build/html/_static/mathjax/LICENSE").is_file()
+
+
+def test_no_button_leads_nowhere(built: Path) -> None:
+    html = built / "_build/html"
+    buttons = page(built, "one").select(".article-header-buttons a[href]")
+    assert buttons, "the download of the notebook is expected"
+    for button in buttons:
+        assert (html / button["href"]).is_file(), button
+    assert not page(built, "one").find(href=re.compile("github.com/executablebooks"))
+
+
+@pytest.mark.slow
+def test_the_next_build_shows_every_edit(tmp_path: Path) -> None:
+    book = make_book(tmp_path, "one")
+    (book / "index.md").write_text("# Toy\n\nSee {numref}`fig-toy`.\n")
+    show = code("from vae_nb.inner import VALUE\nprint(VALUE)")
+    inner = tmp_path / "vae_nb" / "inner"
+    inner.mkdir()
+    (inner / "__init__.py").write_text("VALUE = 'first value'\n")
+    write_page(book, "one", show, code(FIGURE))
+    assert build(book).returncode == 0
+    assert "first value" in words(page(book, "one").find("article"))
+    assert "See Fig. 1.1." in words(page(book, "index").find("article"))
+
+    unchanged = build(book)
+    assert unchanged.returncode == 0
+    assert "Executing notebook" not in unchanged.stdout
+    assert "no targets are out of date" in unchanged.stdout
+
+    # another page: the number that the index cites has changed
+    write_page(book, "one", show, code(FIGURE.replace("fig-toy", "fig-new")), code(FIGURE))
+    assert build(book).returncode == 0
+    assert "See Fig. 1.2." in words(page(book, "index").find("article"))
+
+    # the package, and the style
+    (inner / "__init__.py").write_text("VALUE = 'second value'\n")
+    with (book / "_static/vae_nb.css").open("a") as style:
+        style.write("/* edited */")
+    assert build(book).returncode == 0
+    article = words(page(book, "one").find("article"))
+    assert "second value" in article and "first value" not in article
+    assert (book / "_build/html/_static/vae_nb.css").read_text().endswith("/* edited */")
+    caches = [path for path in (book / "_build/.jupyter_cache").iterdir() if path.is_dir()]
+    assert len(caches) == 1, "those of earlier sources are removed"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("source", "metadata", "reason"),
+    [
+        ("1 / 0", {}, "ZeroDivisionError: division by zero"),
+        ("import time; time.sleep(60)", {"execution": {"timeout": 1}}, "CellTimeoutError: "),
+        ("import os, time; time.sleep(0.5); os._exit(1)", {}, "DeadKernelError: Kernel died"),
+    ],
+)
+def test_a_failing_cell_fails_the_build_every_time_and_is_named(
+    tmp_path: Path, source: str, metadata: dict[str, object], reason: str
+) -> None:
+    book = make_book(tmp_path, "one", "two")
+    write_page(book, "one", code("'fine'"))
+    write_page(book, "two", code("'fine'"), code(source), code("'never run'"), **metadata)
+    twice = ([], ["-W"]) if source == "1 / 0" else ([],)
+    for options in twice:
+        run = build(book, *options)
+        assert run.returncode != 0
+        assert "two.ipynb: cell 3 of 4 (id 'two-2') failed.\n" + reason in run.stdout
+
+
+def test_an_image_without_alternative_text_is_a_warning(tmp_path: Path) -> None:
+    book = make_book(tmp_path, "one", "two")
+    write_page(book, "one", code(PLAIN_IMAGE))
+    write_page(book, "two", code(FIGURE.replace("All grey.", " ")))
+    run = build(book, "-W", "--keep-going")
+    assert run.returncode != 0
+    assert "one.ipynb" in run.stdout and "two.ipynb" in run.stdout
+    assert run.stdout.count("an image of cell 2 has no alt") == 2
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("no Chromium: tests/chromium.sh installs it where it can")
+    with sync_playwright() as playwright:
+        options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        with playwright.chromium.launch(executable_path=chromium, args=options) as chrome:
+            yield chrome
+
+
+@pytest.fixture
+def open_page(built: Path, browser: Browser) -> Iterator[Callable[..., BrowserPage]]:
+    """Open a page of the toy book as a file, in a window of a width and a theme."""
+    contexts = []
+
+    def opened(name: str, width: int = 1400, theme: str = "light") -> BrowserPage:
+        context = browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=theme, offline=True
+        )
+        contexts.append(context)
+        tab = context.new_page()
+        tab.goto((built / f"_build/html/{name}.html").as_uri())
+        return tab
+
+    yield opened
+    for context in contexts:
+        context.close()
+
+
+def boxes(tab: BrowserPage) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
+    """Return the boxes of the answer, its figure and its claims."""
+    answer, figure, claims = (
+        tab.locator(f".tag_answer > .cell_output > {selector}").bounding_box()
+        for selector in (".vae-answer", "figure", ".vae-claims")
+    )
+    return answer, figure, claims
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [960, 1400, "print", "code shown"])
+def test_answer_is_beside_its_figure(open_page: Callable[..., BrowserPage], width: object) -> None:
+    tab = open_page("one", width if isinstance(width, int) else 1200)
+    if width == "print":
+        tab.emulate_media(media="print")
+        tab.set_viewport_size({"width": 680, "height": 900})
+        assert not tab.locator(".bd-sidebar-primary").is_visible()
+    if width == "code shown":
+        tab.locator(".tag_answer summary").click()
+        assert tab.locator(".tag_answer pre").is_visible()
+    answer, figure, claims = boxes(tab)
+    assert answer["x"] + answer["width"] <= figure["x"]
+    assert answer["y"] == pytest.approx(figure["y"], abs=2)
+    assert claims["y"] >= max(box["y"] + box["height"] for box in (answer, figure))
+    assert claims["x"] == answer["x"]
+
+
+@pytest.mark.browser
+def test_answer_is_above_its_figure_on_a_phone(open_page: Callable[..., BrowserPage]) -> None:
+    tab = open_page("one", 390)
+    answer, figure, claims = boxes(tab)
+    assert answer["y"] + answer["height"] <= figure["y"]
+    assert figure["y"] + figure["height"] <= claims["y"]
+    assert answer["width"] == figure["width"] == claims["width"] > 300
+    assert tab.evaluate("document.documentElement.scrollWidth") == 390
+
+
+@pytest.mark.browser
+def test_maths_is_set_without_a_network(built: Path, browser: Browser) -> None:
+    tab = browser.new_page()
+    asked, said = [], []
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.on("console", lambda message: said.append((message.type, message.text)))
+    tab.on("pageerror", lambda error: said.append(("error", str(error))))
+    tab.goto((built / "_build/html/one.html").as_uri())
+    tab.wait_for_selector(".vae-answer mjx-container svg")
+    assert tab.locator("figcaption mjx-container mjx-assistive-mml").count() == 1
+    assert not [url for url in asked if not url.startswith(("file:", "data:"))]
+    assert not [text for kind, text in said if kind in ("error", "warning")]
+    tab.close()
+
+
+@pytest.mark.browser
+def test_grey_levels_are_left_alone_in_the_dark(open_page: Callable[..., BrowserPage]) -> None:
+    tab = open_page("one", theme="dark")
+    assert tab.evaluate("document.documentElement.dataset.theme") == "dark"
+    style = tab.locator("figure#fig-toy img").evaluate(
+        "i => (({filter, backgroundColor, padding}) => [filter, backgroundColor, padding])"
+        "(getComputedStyle(i))"
+    )
+    assert style == ["none", "rgba(0, 0, 0, 0)", "0px"]
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_verdicts_can_be_read(open_page: Callable[..., BrowserPage], theme: str) -> None:
+    tab = open_page("one", theme=theme)
+    assert tab.evaluate("document.documentElement.dataset.theme") == theme
+    for name in ("holds", "part", "fails", "undecided"):
+        text, ground = tab.locator(f".verdict-{name}").evaluate(
+            "e => (s => [s.color, s.backgroundColor])(getComputedStyle(e))"
+        )
+        dark, light = sorted(map(luminance, (text, ground)))
+        assert (light + 0.05) / (dark + 0.05) >= 4.5, f"{name}: {text} on {ground}"
+
+
+def luminance(colour: str) -> float:
+    """Return WCAG's relative luminance of a computed colour, `rgb(r, g, b)`."""
+    channels = [int(value) / 255 for value in re.fullmatch(r"rgb\((.*)\)", colour)[1].split(",")]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.browser
+def test_print_is_light(open_page: Callable[..., BrowserPage]) -> None:
+    tab = open_page("one", theme="dark")
+    tab.evaluate(
+        "addEventListener('beforeprint', () => {"
+        " window.printed = document.documentElement.dataset.theme })"
+    )
+    tab.pdf()
+    assert tab.evaluate("window.printed") == "light"
+    assert tab.evaluate("document.documentElement.dataset.theme") == "dark"
+
+
+def test_top_level_files_are_those_of_the_book() -> None:
+    for name in ("_config.yml", "_toc.yml"):
+        top = (ROOT / name).read_text("utf-8")
+        # where a checkout turns links into text files, the link's target is the text
+        assert top in ((BOOK / name).read_text("utf-8"), f"book/{name}")

@@ -1,0 +1,385 @@
+"""Re-runs, with a toy chapter in a toy book: what they show, what they refuse, what they leave."""
+
+from __future__ import annotations
+
+import base64
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import papermill
+import pytest
+from bs4 import BeautifulSoup
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from vae_nb import rerun as module
+from vae_nb.rerun import main, rerun
+
+ROOT = Path(__file__).resolve().parents[1]
+
+CONFIG = """
+title: The toy book
+execute: {execute_notebooks: force}
+repository: {url: ""}
+sphinx: {local_extensions: {toy_ext: _ext}}
+"""
+
+# A page of the re-run bears this only if the book's own extension was found and loaded.
+EXTENSION = """
+def setup(app):
+    def mark(app, page, template, context, doctree):
+        context["body"] = context.get("body", "") + '<p id="toy-ext"></p>'
+    app.connect("html-page-context", mark)
+"""
+
+TITLE = """# A toy at β = 10
+
+More in [the objective](objective.md#units) and in [the data](data.md).
+"""
+
+CHECK = """
+import math, os, uuid
+from IPython.display import display
+if not (isinstance(beta, (int, float)) and math.isfinite(beta) and beta >= 0):
+    raise ValueError(f"beta = {beta!r} is not allowed:\\nbeta must be finite and >= 0")
+if "TOY_FAILS" in os.environ:
+    raise KeyError("toy")
+if "TOY_SLEEPS" in os.environ:
+    import time
+    time.sleep(60)
+print(f"run {uuid.uuid4()} at beta {beta}")
+"""
+
+FIGURES = """
+for name in ("fig-toy-curves", "fig-toy-reconstructions", "fig-toy-samples"):
+    about = {"name": name, "caption": "c", "alt": f'{name}: "grey"\\nat {beta}'}
+    data = {"image/png": PNG[beta > 1], "text/plain": "alt"}
+    display(data, raw=True, metadata={"image/png": {"vae_nb": about}})
+"""
+
+MEASURED = """
+figures = {"beta": beta, "mse_mean": 0.012345678 * beta, "active_units": 6}
+if beta > 1:
+    figures["rate_nats"] = float("7")
+display({"application/vnd.vae-nb.measured+json": figures, "text/plain": ""}, raw=True)
+"""
+
+
+def png(grey: int) -> bytes:
+    """An image of one grey pixel."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        checksum = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + checksum
+
+    header = struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)
+    pixels = zlib.compress(bytes([0, grey]))
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + parts
+
+
+PNGS = [png(50), png(200)]  # at β = 0.5, at β = 2
+
+
+@pytest.fixture(scope="module")
+def book(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("clone") / "book"
+    (folder / "_ext").mkdir(parents=True)
+    (folder / "_config.yml").write_text(CONFIG, encoding="utf-8")
+    (folder / "_ext" / "toy_ext.py").write_text(EXTENSION, encoding="utf-8")
+    images = f"PNG = {[base64.b64encode(image).decode() for image in PNGS]}"
+    parameters = new_code_cell(
+        "beta = 10.0  # weight\nepochs = 0\n", metadata={"tags": ["parameters"]}
+    )
+    cells = [new_markdown_cell(TITLE), parameters]
+    cells += [new_code_cell(source) for source in (CHECK, images + FIGURES, MEASURED)]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook = new_notebook(cells=cells, metadata={"kernelspec": kernel})
+    nbformat.write(notebook, folder / "toy.ipynb")
+    # Of the pages that the chapter leads to, one has been built.
+    built = folder / "_build" / "html" / "objective.html"
+    built.parent.mkdir(parents=True)
+    built.write_text("built", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pages(book, tmp_path_factory) -> list[Path]:
+    return rerun("toy", [0.5, 2], tmp_path_factory.mktemp("out"), book=book, epochs=1)
+
+
+@pytest.fixture
+def no_kernel(monkeypatch):
+    def refuse(*_, **__):
+        pytest.fail("it ran the chapter")
+
+    monkeypatch.setattr(papermill, "execute_notebook", refuse)
+
+
+def soup(page: Path) -> BeautifulSoup:
+    return BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
+
+
+def words(tag) -> str:
+    return " ".join(tag.get_text().split())
+
+
+def notebook_of(page: Path):
+    return nbformat.read(page.parent / "notebooks" / f"{page.stem}.ipynb", as_version=4)
+
+
+def test_there_is_a_page_for_each_value_and_an_index_before_them(pages):
+    assert [page.name for page in pages] == [
+        "index.html",
+        "toy-beta-0.5-epochs-1.html",
+        "toy-beta-2-epochs-1.html",
+    ]
+    assert len({page.parent for page in pages}) == 1
+    out = pages[0].parents[1]
+    assert [path.name for path in out.iterdir()] == [pages[0].parent.name]  # no scratch is left
+
+
+def test_a_page_shows_its_own_run_and_is_not_executed_again(pages):
+    for page, beta in zip(pages[1:], ("0.5", "2"), strict=True):
+        (output,) = (
+            output.text
+            for cell in notebook_of(page).cells
+            for output in cell.get("outputs", [])
+            if output.output_type == "stream"
+        )
+        assert output.endswith(f"at beta {beta}\n")
+        assert output.strip() in words(soup(page))
+
+
+def test_a_page_says_below_its_title_that_it_is_a_rerun_of_what(pages):
+    for page, beta in zip(pages[1:], ("0.5", "2"), strict=True):
+        note = soup(page).select_one("h1 ~ .admonition")
+        assert "A re-run of toy" in words(note)
+        assert f"Run with beta = {beta}, epochs = 1." in words(note)
+        assert [link["href"] for link in note.find_all("a")] == ["index.html"]
+
+
+def test_pages_have_the_books_config_and_extensions(pages):
+    for page in pages:
+        assert soup(page).find(id="toy-ext") is not None
+        assert "The toy book" in soup(page).find("title").get_text()
+
+
+def test_links_to_other_pages_lead_to_the_built_book_or_are_plain_text(pages, book):
+    for page in pages[1:]:
+        body = soup(page).find("article")
+        assert "the objective and in the data." in words(body)
+        (link,) = (a for a in body.find_all("a") if words(a) == "the objective")
+        href, _, anchor = link["href"].partition("#")
+        assert (page.parent / href).resolve() == book / "_build" / "html" / "objective.html"
+        assert anchor == "units"
+        assert not [a for a in body.find_all("a") if words(a) == "the data"]
+
+
+def test_pages_need_nothing_that_is_not_beside_them(pages):
+    for page in pages:
+        html = soup(page)
+        paths = [tag["src"] for tag in html.find_all(src=True)]
+        paths += [tag["href"] for tag in html.find_all("link", href=True, rel="stylesheet")]
+        paths += [tag["href"] for tag in html.select("article table a")]
+        local = [path.partition("#")[0].partition("?")[0] for path in paths if "//" not in path]
+        assert local
+        for path in local:
+            assert (page.parent / path).is_file(), f"{page.name}: {path}"
+
+
+def test_the_index_compares_what_the_runs_measured(pages):
+    table, _ = soup(pages[0]).find_all("table")
+    rows = [[words(cell) for cell in row.find_all(["th", "td"])] for row in table.find_all("tr")]
+    assert rows == [
+        ["β", "mse mean", "active units", "rate nats"],
+        ["0.5", "0.006173", "6", "–"],
+        ["2", "0.02469", "6", "7"],
+    ]
+    assert [a["href"] for a in table.find_all("a")] == [page.name for page in pages[1:]]
+    assert "The chapter was run once for each β with epochs = 1" in words(soup(pages[0]))
+
+
+def test_the_index_shows_the_figures_side_by_side(pages):
+    _, table = soup(pages[0]).find_all("table")
+    head, *rows = table.find_all("tr")
+    assert [words(cell) for cell in head.find_all("th")] == ["β", "reconstructions", "samples"]
+    for row, page, png_bytes, beta in zip(rows, pages[1:], PNGS, ("0.5", "2"), strict=True):
+        images = row.find_all("img")
+        names = ["fig-toy-reconstructions", "fig-toy-samples"]
+        assert [image["alt"] for image in images] == [f'{n}: "grey" at {beta}' for n in names]
+        for image, name in zip(images, names, strict=True):
+            assert (page.parent / image["src"]).read_bytes() == png_bytes
+            assert "dark-light" in image["class"]
+            assert image.find_parent("a")["href"] == f"{page.name}#{name}"
+
+
+def test_the_index_does_without_published_figures(tmp_path):
+    runs = [{"beta": 1}, {"beta": 2}]
+    empty = {"a": new_notebook(), "b": new_notebook()}
+    module._write_comparison(tmp_path / "index", empty, "toy", runs)
+    text = (tmp_path / "index" / "index.md").read_text(encoding="utf-8")
+    assert "publishes no measured figures" in text
+    assert "image" not in text
+
+
+def test_one_value_makes_one_page_without_an_index_to_lead_to(book, tmp_path):
+    (page,) = rerun("toy", 0.5, tmp_path, book=book)
+    assert page == tmp_path / "toy-beta-0.5" / "toy-beta-0.5.html"
+    note = soup(page).select_one("h1 ~ .admonition")
+    assert "Run with beta = 0.5." in words(note)
+    assert not note.find_all("a")
+
+
+def test_a_failed_rerun_leaves_the_last_one_as_it_was(book, tmp_path, monkeypatch):
+    def run() -> list[Path]:
+        return rerun("toy", output=tmp_path, book=book, execute_only=True)
+
+    (notebook,) = run()
+    assert notebook == tmp_path / "toy" / "notebooks" / "toy.ipynb"
+    first = notebook.read_bytes()
+
+    monkeypatch.setenv("TOY_FAILS", "1")
+    with pytest.raises(RuntimeError, match=r"^KeyError: 'toy' \(toy; In \[2\]; traceback in "):
+        run()
+    assert notebook.read_bytes() == first
+    assert "KeyError" in (tmp_path / "failed" / "toy.ipynb").read_text(encoding="utf-8")
+    assert {path.name for path in tmp_path.iterdir()} == {"toy", "failed"}
+
+    monkeypatch.delenv("TOY_FAILS")
+    assert run() == [notebook]
+    assert notebook.read_bytes() != first
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
+def test_a_killed_rerun_leaves_no_half_page(book, tmp_path):
+    command = ["toy", "--beta", "1", "--book", str(book), "--output", str(tmp_path / "out")]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vae_nb.rerun", *command],
+        env=os.environ | {"TOY_SLEEPS": "1", "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("out/.*/site/notebooks/*.ipynb")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
+    assert not [path for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("value", ["-1", "nan"])
+def test_a_refused_value_is_one_line_and_an_exit_code(value, book, tmp_path, capfd):
+    code = main(["toy", "--beta", "1", value, "--book", str(book), "--output", str(tmp_path)])
+    assert code == 1
+    out, err = capfd.readouterr()
+    assert out == ""
+    lines = [line for line in err.splitlines() if not line.startswith("toy: beta = ")]  # progress
+    assert lines == [
+        f"error: beta = {value} is not allowed: beta must be finite and >= 0 "
+        f"(toy: beta = {value}; In [3])"
+    ]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_prints_what_it_made(book, tmp_path, capsys):
+    arguments = ["toy", "--book", str(book), "--output", str(tmp_path), "--execute-only"]
+    assert main(arguments) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'toy' / 'notebooks' / 'toy.ipynb'}\n"
+
+
+@pytest.mark.usefixtures("no_kernel")
+def test_an_unknown_chapter_names_the_known_ones(book, tmp_path):
+    with pytest.raises(ValueError, match=r"no chapter 'tyo'; the chapters are: toy$"):
+        rerun("tyo", 1, tmp_path, book=book)
+    with pytest.raises(ValueError, match="no chapter '../book/toy'"):
+        rerun("../book/toy", 1, tmp_path, book=book)
+
+
+@pytest.mark.usefixtures("no_kernel")
+def test_an_unknown_parameter_names_the_known_ones(book, tmp_path):
+    with pytest.raises(ValueError, match=r"no parameter 'epoch'; it takes: beta, epochs$"):
+        rerun("toy", 1, tmp_path, book=book, epoch=3)
+
+
+@pytest.mark.usefixtures("no_kernel")
+def test_an_installation_without_the_book_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(module, "__file__", str(tmp_path / "site-packages/vae_nb/rerun.py"))
+    assert main(["beta_ten", "--output", str(tmp_path / "out")]) == 1
+    message = capsys.readouterr().err
+    assert f"the chapters are not in {tmp_path / 'site-packages' / 'book'}" in message
+    assert "pip install -e ." in message and "--book" in message
+    assert len(message.splitlines()) == 1
+
+
+def test_the_default_book_is_this_repositorys():
+    assert module._book(None) == ROOT / "book"
+
+
+@pytest.mark.parametrize(
+    ("betas", "wanted"),
+    [
+        (0.5, [0.5]),
+        ([0.5, 1, 0.5, 1.0], [0.5, 1]),
+        (np.array([0.5, 1.0]), [0.5, 1.0]),
+        (np.float32(0.5), [0.5]),
+        ((), [None]),
+    ],
+)
+def test_values_reach_the_chapter_once_each_as_plain_numbers(
+    betas, wanted, book, tmp_path, monkeypatch
+):
+    asked = []
+
+    def note(source, target, parameters, **_):
+        asked.append(parameters)
+        return new_notebook()
+
+    monkeypatch.setattr(papermill, "execute_notebook", note)
+    rerun("toy", betas, tmp_path, book=book, execute_only=True, epochs=2)
+    assert [parameters.get("beta") for parameters in asked] == wanted
+    assert {type(parameters.get("beta")) for parameters in asked} <= {float, int, type(None)}
+    assert all(parameters["epochs"] == 2 for parameters in asked)
+
+
+def test_parameters_of_the_command_line_are_python_literals_or_text(monkeypatch):
+    asked = {}
+
+    def note(chapter, betas, output, **others):
+        asked.update(others, chapter=chapter, betas=betas, output=output)
+        return []
+
+    monkeypatch.setattr(module, "rerun", note)
+    command = "toy --beta 0.5 1 1e-3 -1 inf x --output o -p dataset KMNIST -p images 10 -p labels"
+    assert main([*command.split(), "[3, 5]"]) == 0
+    assert asked == {
+        "chapter": "toy",
+        "betas": [0.5, 1, 0.001, -1, float("inf"), "x"],
+        "output": "o",
+        "book": None,
+        "execute_only": False,
+        "dataset": "KMNIST",
+        "images": 10,
+        "labels": [3, 5],
+    }
+
+
+def test_names_of_files_are_short_and_safe():
+    assert module._slug("toy", {"beta": 0.5, "name": "a/b c"}) == "toy-beta-0.5-name-a-b-c"
+    many = [module._slug("toy", {"beta": [*range(60), last]}) for last in (1, 2)]
+    assert len(set(many)) == 2
+    assert all(len(name) <= 100 for name in many)
+
+
+def test_the_appendix_lists_every_parameter_of_every_chapter():
+    table = (ROOT / "book" / "rerun.md").read_text(encoding="utf-8").partition("## Parameters")[2]
+    for chapter in sorted((ROOT / "book").glob("*.ipynb")):
+        for name in papermill.inspect_notebook(chapter):
+            assert f"`{name}`" in table, f"{chapter.name}: {name}"

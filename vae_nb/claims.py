@@ -1,0 +1,378 @@
+"""Does it hold? The report's claims, what decides each of them, and the verdict.
+
+A claim is the report's, in our words. Its verdict comes from tests: a measured number with its
+95 % interval against a threshold that is written down here.
+
+Evidence is a dictionary of roles: ``"this"`` is the chapter's own model, ``"ae"`` the autoencoder,
+``"zero"``, ``"low"`` and ``"high"`` the VAEs with beta = 0, with a lower and with a higher beta;
+``"floor"`` compares real images with real ones. Each maps names of ``evaluation.measure`` to
+values.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import math
+from collections.abc import Callable, Mapping
+
+from vae_nb.evaluation.interval import Measured
+
+Evidence = Mapping[str, Mapping[str, Measured]]
+
+
+class Verdict(enum.Enum):
+    """What the measurement says of a claim; the value is its name on the page."""
+
+    HOLDS = "holds"
+    PART = "holds in part"
+    FAILS = "does not hold"
+    UNDECIDED = "undecided"
+
+    @property
+    def pill(self) -> str:
+        """The verdict as the page shows it (MyST, see ``_static/vae_nb.css``)."""
+        return f"[{self.value}]{{.verdict-{self.name.lower()}}}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """A measured number against a threshold; ``unit`` is written behind the numbers."""
+
+    what: str
+    measured: Measured
+    relation: str  # "at least" or "at most"
+    threshold: float
+    unit: str = ""
+
+    def verdict(self) -> Verdict:
+        """Holds or not where the whole interval lies on one side of the threshold."""
+        low, high = self.measured.low, self.measured.high
+        if self.relation == "at most":
+            low, high, threshold = -high, -low, -self.threshold
+        else:
+            threshold = self.threshold
+        if math.isnan(self.measured.value):
+            return Verdict.UNDECIDED
+        if low >= threshold:
+            return Verdict.HOLDS
+        return Verdict.FAILS if high < threshold else Verdict.UNDECIDED
+
+    def __str__(self) -> str:
+        return (
+            f"{self.what}: **{number(self.measured.value)}**{self.unit} "
+            f"[{number(self.measured.low)}, {number(self.measured.high)}], "
+            f"asked {self.relation} {number(self.threshold)}"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """One claim of the report, and how it is tested."""
+
+    name: str
+    question: str
+    says: str
+    tests: Callable[[Evidence], list[Check]]
+
+    def verdict(self, evidence: Evidence) -> Verdict:
+        """All tests agree, or the claim holds in part; undecided if no test decides otherwise."""
+        found = {test.verdict() for test in self.tests(evidence)}
+        if found == {Verdict.HOLDS}:
+            return Verdict.HOLDS
+        if Verdict.FAILS in found:
+            return Verdict.PART if Verdict.HOLDS in found else Verdict.FAILS
+        return Verdict.UNDECIDED
+
+
+def number(value: float) -> str:
+    """Three significant digits, without powers of ten where a reader would not want them."""
+    if value == 0 or 1e-3 <= abs(value) < 1e5:
+        rounded = float(f"{value:.3g}")
+        return f"{rounded:,.0f}" if abs(rounded) >= 100 else f"{rounded:.12g}"
+    return f"{value:.1e}"
+
+
+def ratio(top: Measured, bottom: Measured) -> Measured:
+    """The ratio of two measured numbers; relative half-widths add in quadrature."""
+    if bottom.value == 0:
+        return Measured(math.nan, math.nan, math.nan)
+    value = top.value / bottom.value
+
+    def relative(side: str) -> float:
+        other = "low" if side == "high" else "high"
+        parts = [
+            (getattr(top, side) - top.value) / top.value if top.value else 0.0,
+            (getattr(bottom, other) - bottom.value) / bottom.value,
+        ]
+        return abs(value) * math.hypot(*parts)
+
+    return Measured(value, value - relative("low"), value + relative("high"))
+
+
+def difference(left: Measured, right: Measured) -> Measured:
+    """The difference of two measured numbers; half-widths add in quadrature."""
+    value = left.value - right.value
+    low = math.hypot(left.value - left.low, right.high - right.value)
+    high = math.hypot(left.high - left.value, right.value - right.low)
+    return Measured(value, value - low, value + high)
+
+
+# --- The claims. Thresholds are choices, and a reader may choose others. ---
+
+SHARP = 0.7  # of the data's gradient energy: with less, blur is plain to see
+GOOD_R2 = 0.9  # of the pixel variance
+SAME_DIGIT = 0.95  # of the reconstructions are read as their image is
+FEW, MANY = 0.5, 0.8  # of the samples are named with confidence
+GROWTH = 1.05  # the rate at the end over the rate at half of the training: above, it still rises
+
+
+def _sharpness_ratio(evidence: Evidence, role: str, of: str) -> Measured:
+    name = f"sharpness_{of}"
+    return ratio(evidence[role][name], evidence["this"][name])
+
+
+def _blurrier(evidence: Evidence, role: str, word: str) -> list[Check]:
+    return [
+        Check(
+            f"sharpness of {kind} at the {word} β over that at this β",
+            _sharpness_ratio(evidence, role, of),
+            "at most",
+            1.0,
+        )
+        for kind, of in (("reconstructions", "reconstructions"), ("samples", "prior"))
+    ]
+
+
+def growth(evidence: Evidence, role: str) -> Measured:
+    """The rate at the end of the training over that at half of it."""
+    return ratio(evidence[role]["rate_at_end"], evidence[role]["rate_at_half"])
+
+
+def mse_over_autoencoder(evidence: Evidence) -> Measured:
+    """The error of this model's reconstructions over that of the autoencoder's."""
+    return ratio(evidence["this"]["mse_mean"], evidence["ae"]["mse_mean"])
+
+
+CLAIMS = (
+    Claim(
+        "C1.1",
+        "Q1",
+        "The autoencoder reconstructs images from the data well.",
+        lambda e: [
+            Check(
+                "share of the pixel variance explained", e["ae"]["r_squared"], "at least", GOOD_R2
+            ),
+            Check(
+                "reconstructions read as the same digit",
+                e["ae"]["same_label"],
+                "at least",
+                SAME_DIGIT,
+            ),
+        ],
+    ),
+    Claim(
+        "C1.2",
+        "Q1",
+        "Samples from random codes are not well-defined digits.",
+        lambda e: [
+            Check(
+                "share of samples that the classifier names with confidence",
+                e["ae"]["confident_prior"],
+                "at most",
+                FEW,
+            )
+        ],
+    ),
+    Claim(
+        "C1.3",
+        "Q1",
+        "The reason: the codes follow no given distribution, and a random code lies where no image "
+        "is mapped.",
+        lambda e: [
+            Check("distance of the codes to N(0, I)", e["ae"]["prior_gap"], "at least", 0.1),
+            Check(
+                "FID of samples from a mixture fitted to the codes, over that of N(0, I) samples",
+                ratio(e["ae"]["fid_mixture"], e["ae"]["fid_prior"]),
+                "at most",
+                0.5,
+            ),
+        ],
+    ),
+    Claim(
+        "C2.1",
+        "Q2",
+        "With β = 0 the VAE behaves almost like the autoencoder: the reconstructions are the same.",
+        lambda e: [
+            Check("MSE over the autoencoder's", mse_over_autoencoder(e), "at most", 1.1),
+            Check("and not far below it", mse_over_autoencoder(e), "at least", 0.9),
+        ],
+    ),
+    Claim(
+        "C2.2",
+        "Q2",
+        "Samples are poor: there is no good generative process.",
+        lambda e: [
+            Check(
+                "share of samples that the classifier names with confidence",
+                e["this"]["confident_prior"],
+                "at most",
+                FEW,
+            )
+        ],
+    ),
+    Claim(
+        "C2.3",
+        "Q2",
+        "The KL, which is not trained, keeps increasing through training.",
+        lambda e: [
+            Check("rate at the end over that at half-time", growth(e, "this"), "at least", GROWTH),
+            Check("slope in the last epoch", e["this"]["rate_slope"], "at least", 0, " nats/epoch"),
+        ],
+    ),
+    Claim(
+        "C3.1",
+        "Q3",
+        "Reconstructions and samples are blurred.",
+        lambda e: [
+            Check(
+                "sharpness of reconstructions",
+                e["this"]["sharpness_reconstructions"],
+                "at most",
+                SHARP,
+            ),
+            Check("sharpness of samples", e["this"]["sharpness_prior"], "at most", SHARP),
+        ],
+    ),
+    Claim(
+        "C3.2",
+        "Q3",
+        "The KL is very low.",
+        lambda e: [Check("rate", e["this"]["rate"], "at most", 1.0, " nats")],
+    ),
+    Claim(
+        "C3.3",
+        "Q3",
+        "A strong constraint trades reconstruction quality against regularity (“disentanglement”).",
+        lambda e: [
+            Check("paid: MSE over the autoencoder's", mse_over_autoencoder(e), "at least", 1.5),
+            Check(
+                "gained: distance of the codes to N(0, I)", e["this"]["prior_gap"], "at most", 0.1
+            ),
+            Check("latents left to be disentangled", e["this"]["active_units"], "at least", 2),
+        ],
+    ),
+    Claim(
+        "C4.1",
+        "Q4",
+        "Reconstructions of a well-tuned VAE look like the originals.",
+        lambda e: [
+            Check(
+                "reconstructions read as the same digit",
+                e["this"]["same_label"],
+                "at least",
+                SAME_DIGIT,
+            ),
+            Check(
+                "sharpness of reconstructions",
+                e["this"]["sharpness_reconstructions"],
+                "at least",
+                SHARP,
+            ),
+        ],
+    ),
+    Claim(
+        "C4.2",
+        "Q4",
+        "Samples look like real data and are not blurry, because encodings follow the prior.",
+        lambda e: [
+            Check(
+                "share of samples that the classifier names with confidence",
+                e["this"]["confident_prior"],
+                "at least",
+                MANY,
+            ),
+            Check("sharpness of samples", e["this"]["sharpness_prior"], "at least", SHARP),
+            Check("distance of the codes to N(0, I)", e["this"]["prior_gap"], "at most", 0.1),
+        ],
+    ),
+    Claim(
+        "C4.3",
+        "Q4",
+        "β = 0.1 is the best value; both lower and higher β make **both** reconstructions and "
+        "samples blurrier.",
+        lambda e: _blurrier(e, "low", "lower") + _blurrier(e, "high", "higher"),
+    ),
+    Claim(
+        "C4.4",
+        "Q4",
+        "The KL saturates after a few iterations (with β = 0 it keeps rising).",
+        lambda e: [
+            Check("rate at the end over that at half-time", growth(e, "this"), "at most", GROWTH),
+            Check("the same with β = 0", growth(e, "zero"), "at least", GROWTH),
+        ],
+    ),
+    Claim(
+        "C5.1",
+        "Q5",
+        "The autoencoder's interpolations have broken strokes and less pronounced edges.",
+        lambda e: [
+            Check(
+                "midpoints: strokes more than at the ends",
+                e["ae"]["extra_strokes_0.5"],
+                "at least",
+                0.1,
+            ),
+            Check(
+                "midpoints: sharpness relative to the start",
+                e["ae"]["midpoint_sharpness"],
+                "at most",
+                SHARP,
+            ),
+        ],
+    ),
+    Claim(
+        "C5.2",
+        "Q5",
+        "The VAE's interpolations have continuous strokes and a smooth transition.",
+        lambda e: [
+            Check(
+                "midpoints: strokes more than at the ends",
+                e["this"]["extra_strokes_0.5"],
+                "at most",
+                0.1,
+            ),
+            Check(
+                "evenness of the steps over the autoencoder's",
+                ratio(e["this"]["evenness"], e["ae"]["evenness"]),
+                "at least",
+                1.0,
+            ),
+        ],
+    ),
+    Claim(
+        "C5.3",
+        "Q5",
+        "The VAE's representation is more stable, so a model fed with it is more reliable.",
+        lambda e: [
+            Check(
+                "accuracy of a linear probe with 1,000 labels, minus the autoencoder's",
+                difference(e["this"]["probe"], e["ae"]["probe"]),
+                "at least",
+                0.0,
+            )
+        ],
+    ),
+    Claim(
+        "C6.1",
+        "Q4",
+        "Very low β (0.01) gives blurry reconstructions and samples.",
+        lambda e: _blurrier(e, "low", "lower"),
+    ),
+    Claim(
+        "C6.2",
+        "Q4",
+        "Higher β (0.2) gives blurry reconstructions and samples.",
+        lambda e: _blurrier(e, "high", "higher"),
+    ),
+)

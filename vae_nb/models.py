@@ -1,0 +1,158 @@
+"""What is an encoder, a decoder, an autoencoder, a VAE? The course's convolutional networks.
+
+Shapes are written ``(B, channels, height, width)`` with B the batch. Images are in [0, 1] and
+28x28; ``width`` is the number of channels after the first convolution (the course has 48) and every
+later layer doubles it; ``latent_dim`` is M, the number of latents (the course has 64).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+IMAGE_SHAPE = (1, 28, 28)
+PIXELS = 28 * 28
+
+
+class Posterior(NamedTuple):
+    """The encoder's Gaussian q(z|x) with diagonal covariance (Kingma & Welling 2014, eq. 9).
+
+    Both fields have shape ``(B, M)``; ``log_variance`` is log sigma^2, in nats.
+    """
+
+    mean: Tensor
+    log_variance: Tensor
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """The reparametrised sample ``mean + sigma * noise``, shape ``(B, M)``.
+
+        ``noise`` is standard normal and comes from outside, so that the randomness is the
+        caller's and the gradient reaches mean and variance (Kingma & Welling 2014, section 2.4).
+        """
+        return self.mean + torch.exp(0.5 * self.log_variance) * noise
+
+
+class Encoder(nn.Sequential):
+    """Four convolutions and a linear layer: images ``(B, 1, 28, 28)`` to ``(B, outputs)``."""
+
+    def __init__(self, width: int, outputs: int) -> None:
+        super().__init__(
+            nn.Conv2d(1, width, kernel_size=4, stride=2),  # 28x28 => 13x13
+            nn.LeakyReLU(),
+            nn.Conv2d(width, 2 * width, kernel_size=4, stride=2, padding=1),  # => 6x6
+            nn.BatchNorm2d(2 * width),
+            nn.LeakyReLU(),
+            nn.Conv2d(2 * width, 4 * width, kernel_size=4, stride=2),  # => 2x2
+            nn.BatchNorm2d(4 * width),
+            nn.LeakyReLU(),
+            nn.Conv2d(4 * width, 8 * width, kernel_size=3, stride=2, padding=1),  # => 1x1
+            nn.BatchNorm2d(8 * width),
+            nn.LeakyReLU(),
+            nn.Flatten(),
+            nn.Linear(8 * width, outputs),
+        )
+
+
+class Decoder(nn.Sequential):
+    """The encoder's mirror: codes ``(B, M)`` to images ``(B, 1, 28, 28)`` in (0, 1)."""
+
+    def __init__(self, width: int, latent_dim: int) -> None:
+        super().__init__(
+            nn.Linear(latent_dim, 8 * width),
+            nn.BatchNorm1d(8 * width),
+            nn.LeakyReLU(),
+            nn.Unflatten(1, (8 * width, 1, 1)),
+            nn.ConvTranspose2d(
+                8 * width, 4 * width, kernel_size=3, stride=2, padding=1, output_padding=1
+            ),  # 1x1 => 2x2
+            nn.BatchNorm2d(4 * width),
+            nn.LeakyReLU(),
+            nn.ConvTranspose2d(4 * width, 2 * width, kernel_size=4, stride=2),  # => 6x6
+            nn.BatchNorm2d(2 * width),
+            nn.LeakyReLU(),
+            nn.ConvTranspose2d(
+                2 * width, width, kernel_size=4, stride=2, padding=1, output_padding=1
+            ),  # => 13x13
+            nn.BatchNorm2d(width),
+            nn.LeakyReLU(),
+            nn.ConvTranspose2d(width, 1, kernel_size=4, stride=2),  # => 28x28
+            nn.Sigmoid(),
+        )
+
+
+class Autoencoder(nn.Module):
+    """Encoder and decoder with a plain code of M numbers between them; nothing is random."""
+
+    def __init__(self, width: int = 24, latent_dim: int = 64) -> None:
+        super().__init__()
+        self.latent_dim = latent_dim
+        self.encoder = Encoder(width, latent_dim)
+        self.decoder = Decoder(width, latent_dim)
+
+    def code(self, images: Tensor) -> Tensor:
+        """The code of each image, ``(B, 1, 28, 28)`` to ``(B, M)``."""
+        return self.encoder(images)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """The image of each code, ``(B, M)`` to ``(B, 1, 28, 28)``."""
+        return self.decoder(codes)
+
+
+class VAE(nn.Module):
+    """The same encoder and decoder, but the encoder gives a Gaussian q(z|x) instead of a point.
+
+    Kingma & Welling 2014. The prior p(z) is N(0, I) in M dimensions.
+    """
+
+    def __init__(self, width: int = 24, latent_dim: int = 64) -> None:
+        super().__init__()
+        self.latent_dim = latent_dim
+        self.encoder = Encoder(width, 2 * latent_dim)
+        self.decoder = Decoder(width, latent_dim)
+
+    def posterior(self, images: Tensor) -> Posterior:
+        """q(z|x) of each image: mean and log-variance, each ``(B, M)``."""
+        return Posterior(*self.encoder(images).chunk(2, dim=1))
+
+    def code(self, images: Tensor) -> Tensor:
+        """The posterior mean of each image, ``(B, M)``: what reconstructions are decoded from."""
+        return self.posterior(images).mean
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """The image of each code, ``(B, M)`` to ``(B, 1, 28, 28)``."""
+        return self.decoder(codes)
+
+
+def sample_prior(count: int, latent_dim: int, seed: int) -> Tensor:
+    """``count`` codes from the prior N(0, I), shape ``(count, M)``; the same for the same seed."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, latent_dim, generator=generator)
+
+
+def in_batches(
+    model: nn.Module, function: Callable[[Tensor], Tensor], inputs: Tensor, batch_size: int = 1000
+) -> Tensor:
+    """``function`` (a method of ``model``) over any number of inputs ``(n, ...)``.
+
+    In eval mode and without gradients; the result ``(n, ...)`` is on the CPU and does not depend on
+    ``batch_size``.
+    """
+    device = next(model.parameters()).device
+    with torch.inference_mode(), evaluating(model):
+        parts = [function(part.to(device)).cpu() for part in inputs.split(batch_size)]
+    return torch.cat(parts)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """``model`` in eval mode; it gets its own mode back afterwards."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)

@@ -1,0 +1,266 @@
+"""How is a model fitted? A :class:`Recipe` goes in, a fitted model and its history come out."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import numbers
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from vae_nb.data import DATASETS, Dataset
+from vae_nb.models import VAE, Autoencoder
+from vae_nb.objective import held_out, terms
+
+MODELS = ("ae", "vae")
+SCHEDULES = ("one_cycle", "constant")
+PROFILES = ("default", "course")
+
+# The course's numbers of epochs: the AE, beta = 0, beta = 10, and the tuned beta.
+_COURSE_EPOCHS = {"ae": 11, 0.0: 5, 10.0: 5}
+_COURSE_TUNED_EPOCHS = 20
+
+
+def _require(ok: bool, field: str, value: object, allowed: str) -> None:
+    if not ok:
+        raise ValueError(f"{field} = {value!r} is not allowed: {field} must be {allowed}")
+
+
+def _is_integer(value: object, at_least: int) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= at_least
+
+
+def _is_finite(value: object) -> bool:
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return real and math.isfinite(value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """All that decides a fitted model, checked when it is made.
+
+    ``beta`` weighs the KL in the course's units (see ``objective``); ``images`` is how many
+    training images are used (0: all of them); ``learning_rate`` is the peak of the one-cycle
+    schedule or the rate of the constant one. Raises :class:`ValueError` that names the field, the
+    value and what is allowed.
+    """
+
+    model: str
+    beta: float
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    schedule: str
+    width: int
+    latent_dim: int = 64
+    seed: int = 0
+    dataset: str = "MNIST"
+    images: int = 0
+
+    def __post_init__(self) -> None:
+        _require(self.model in MODELS, "model", self.model, f"one of {MODELS}")
+        _require(
+            _is_finite(self.beta) and self.beta >= 0,
+            "beta",
+            self.beta,
+            "a finite number, zero or more",
+        )
+        _require(
+            self.model == "vae" or self.beta == 0,
+            "beta",
+            self.beta,
+            "0 for an autoencoder, which has no KL to weigh",
+        )
+        rate = self.learning_rate
+        _require(_is_finite(rate) and rate > 0, "learning_rate", rate, "a finite number above 0")
+        _require(self.schedule in SCHEDULES, "schedule", self.schedule, f"one of {SCHEDULES}")
+        for field, least in (("epochs", 1), ("width", 1), ("latent_dim", 1), ("seed", 0)):
+            value = getattr(self, field)
+            _require(_is_integer(value, least), field, value, f"a whole number, {least} or more")
+        _require(
+            _is_integer(self.batch_size, 2),
+            "batch_size",
+            self.batch_size,
+            "a whole number, 2 or more (BatchNorm needs two images to have a variance)",
+        )
+        _require(
+            self.images == 0 or _is_integer(self.images, self.batch_size),
+            "images",
+            self.images,
+            f"0 (all) or a whole number, at least one batch of {self.batch_size}",
+        )
+        _require(self.dataset in DATASETS, "dataset", self.dataset, f"one of {DATASETS}")
+        # One number has one spelling, so that one recipe has one digest.
+        object.__setattr__(self, "beta", float(self.beta))
+        object.__setattr__(self, "learning_rate", float(rate))
+        for field in ("epochs", "batch_size", "width", "latent_dim", "seed", "images"):
+            object.__setattr__(self, field, int(getattr(self, field)))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields as plain JSON values."""
+        return dataclasses.asdict(self)
+
+    def digest(self) -> str:
+        """A hexadecimal name of this recipe: equal recipes, equal digests."""
+        return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()
+
+    def __str__(self) -> str:
+        name = "autoencoder" if self.model == "ae" else f"VAE, β = {self.beta:g}"
+        return f"{name} ({self.epochs} epochs, seed {self.seed})"
+
+
+def recipe(
+    model: str, beta: float = 0.0, profile: str = "default", epochs: int = 0, **changes: Any
+) -> Recipe:
+    """A recipe of a profile; ``changes`` are any other fields of :class:`Recipe`.
+
+    ``"default"`` reaches a good model soonest (see ``benchmarks/``); ``"course"`` is the course's
+    recipe to the letter: width 48, batch 64, Adam at a constant 1.5e-3, and 11, 5, 5 or 20 epochs
+    for the AE, beta = 0, beta = 10 or any other beta. ``epochs=0`` keeps the profile's own number.
+    """
+    _require(profile in PROFILES, "profile", profile, f"one of {PROFILES}")
+    _require(_is_integer(epochs, 0), "epochs", epochs, "a whole number; 0 for the profile's own")
+    if profile == "course":
+        course_epochs = _COURSE_EPOCHS.get("ae" if model == "ae" else beta, _COURSE_TUNED_EPOCHS)
+        fields = dict(
+            epochs=course_epochs, batch_size=64, learning_rate=1.5e-3, schedule="constant", width=48
+        )
+    else:
+        fields = dict(epochs=3, batch_size=128, learning_rate=4e-3, schedule="one_cycle", width=24)
+    if epochs:
+        fields["epochs"] = epochs
+    known = {field.name for field in dataclasses.fields(Recipe)}
+    for name in changes:
+        _require(name in known, "the recipe field", name, f"one of {sorted(known)}")
+    return Recipe(model=model, beta=beta, **(fields | changes))
+
+
+@dataclasses.dataclass(frozen=True)
+class History:
+    """What was seen while fitting.
+
+    ``reconstruction`` and ``kl`` have one value a step (training mode, the batch of that step, the
+    units of the objective); ``held_out`` has one dictionary an epoch (see ``objective.held_out``).
+    """
+
+    reconstruction: list[float]
+    kl: list[float]
+    held_out: list[dict[str, float]]
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return len(self.reconstruction) // len(self.held_out)
+
+
+def new_model(recipe: Recipe) -> Autoencoder | VAE:
+    """The untrained model of a recipe; its weights depend on the seed alone.
+
+    The global random state is left as it was.
+    """
+    kind = Autoencoder if recipe.model == "ae" else VAE
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        return kind(recipe.width, recipe.latent_dim)
+
+
+def choose_device(name: str | None = None) -> torch.device:
+    """The device by name ("cpu", "cuda", "cuda:1", "mps"), or the best that this machine has.
+
+    Raises :class:`ValueError` for a device that is unknown or not there.
+    """
+    available = ["cpu"]
+    if torch.cuda.is_available():
+        available += ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        available.append("mps")
+    if name is None:
+        return torch.device("cuda" if "cuda" in available else available[-1])
+    _require(name in available, "device", name, f"one of {available} on this machine")
+    return torch.device(name)
+
+
+def _progress_wanted() -> bool:
+    """In a terminal and in a live notebook, but not in a page that is being built.
+
+    The build (and anything else whose output is kept) sets ``VAE_NB_PROGRESS=0``.
+    """
+    if os.environ.get("VAE_NB_PROGRESS") == "0":
+        return False
+    return sys.stderr.isatty() or "ipykernel" in sys.modules
+
+
+def train(
+    recipe: Recipe,
+    dataset: Dataset,
+    device: str | None = None,
+    progress: bool | None = None,
+) -> tuple[Autoencoder | VAE, History]:
+    """Fit the model of ``recipe`` to ``dataset`` (whose first ``recipe.images`` images are used).
+
+    Returns the model, on the CPU and in eval mode, and its :class:`History`. The same recipe on
+    the same machine gives the same weights. Raises :class:`FloatingPointError` if the loss stops
+    being a number.
+    """
+    images = dataset.train_images[: recipe.images or None]
+    where = choose_device(device)
+    model = new_model(recipe).to(where, memory_format=torch.channels_last).train()
+    generator = torch.Generator().manual_seed(recipe.seed)
+    images = images.to(where)
+
+    # The last batch of an epoch may be small, but not one image: BatchNorm needs a variance.
+    steps_per_epoch = math.ceil((len(images) - 1) / recipe.batch_size)
+    steps = recipe.epochs * steps_per_epoch
+    optimiser = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, fused=True)
+    schedule = _schedule(recipe, optimiser, steps)
+
+    seen = torch.empty(steps, 2, device=where)  # kept on the device: no step waits for the host
+    held_out_values: list[dict[str, float]] = []
+    show = _progress_wanted() if progress is None else progress
+    bar = tqdm(total=steps, desc=str(recipe), unit="step", disable=not show, leave=False)
+    deterministic = torch.backends.cudnn.flags(
+        enabled=True, deterministic=True, benchmark=False, allow_tf32=False
+    )
+    with bar, deterministic:
+        for epoch in range(recipe.epochs):
+            order = torch.randperm(len(images), generator=generator).to(where)
+            for step, chosen in enumerate(order.split(recipe.batch_size)[:steps_per_epoch]):
+                noise = torch.randn(len(chosen), recipe.latent_dim, generator=generator)
+                losses = terms(model, images[chosen], noise.to(where, non_blocking=True))
+                optimiser.zero_grad(set_to_none=True)
+                losses.total(recipe.beta).backward()
+                optimiser.step()
+                schedule.step()
+                seen[epoch * steps_per_epoch + step] = torch.stack(losses).detach()
+                bar.update()
+            values = held_out(model, dataset.test_images, recipe.beta)
+            if not all(map(math.isfinite, values.values())):
+                raise FloatingPointError(
+                    f"the objective is {values['objective']} after epoch {epoch + 1} of "
+                    f"{recipe}: lower learning_rate (it is {recipe.learning_rate:g})"
+                )
+            held_out_values.append(values)
+    reconstruction, kl = seen.cpu().T.tolist()
+    return model.cpu().eval(), History(reconstruction, kl, held_out_values)
+
+
+def _schedule(
+    recipe: Recipe, optimiser: torch.optim.Optimizer, steps: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    if recipe.schedule == "constant":
+        return torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0)
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, max_lr=recipe.learning_rate, total_steps=steps
+    )
+
+
+def weights(model: torch.nn.Module) -> Mapping[str, Tensor]:
+    """The model's parameters and buffers, contiguous, as a file wants them."""
+    return {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
