@@ -74,6 +74,15 @@ markdown('''\
 ''', "claims")
 """
 
+WIDE = "0.123456789 | " * 9
+NUMBERS = f"""\
+from IPython.display import display
+from vae_nb import markdown
+numbers = {{"application/vnd.vae-nb.measured+json": {{"mse": 0.0673}}}}
+display(numbers, raw=True, metadata={{"vae_nb": "measured"}})
+markdown("| {WIDE}\\n| {"--- | " * 9}\\n| {WIDE}", "claims")
+"""
+
 PLAIN_IMAGE = f"""\
 from IPython.display import display
 display({{"image/png": "{png()}"}}, raw=True)
@@ -146,6 +155,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         book,
         "two",
         code("print('stream stays', 6 * 7)"),
+        code(NUMBERS),
         code(PLAIN_IMAGE, mystnb={"image": {"alt": "Alt from the cell."}}),
     )
     run = build(book, "-W", "--keep-going")
@@ -176,6 +186,8 @@ def test_caption_appears_once_and_other_outputs_are_untouched(built: Path) -> No
 
     other = page(built, "two")
     assert "stream stays 42" in words(other.find("article"))
+    outputs = [words(output) for output in other.select(".cell_output")]
+    assert len(outputs) == 3 and not [text for text in outputs if "0.0673" in text]
     assert other.find("img", alt="Alt from the cell.").find_parent("figure") is None
 
 
@@ -255,8 +267,8 @@ def test_no_button_leads_nowhere(built: Path) -> None:
 
 @pytest.mark.slow
 def test_the_next_build_shows_every_edit(tmp_path: Path) -> None:
-    book = make_book(tmp_path, "one")
-    (book / "index.md").write_text("# Toy\n\nSee {numref}`fig-toy`.\n")
+    book = make_book(tmp_path, "one", "two")
+    (book / "two.md").write_text("# Two\n\nSee {numref}`fig-toy`.\n")
     show = code("from vae_nb.inner import VALUE\nprint(VALUE)")
     inner = tmp_path / "vae_nb" / "inner"
     inner.mkdir()
@@ -264,26 +276,26 @@ def test_the_next_build_shows_every_edit(tmp_path: Path) -> None:
     write_page(book, "one", show, code(FIGURE))
     assert build(book).returncode == 0
     assert "first value" in words(page(book, "one").find("article"))
-    assert "See Fig. 1.1." in words(page(book, "index").find("article"))
+    assert "See Fig. 1.1." in words(page(book, "two").find("article"))
 
-    unchanged = build(book)
-    assert unchanged.returncode == 0
-    assert "Executing notebook" not in unchanged.stdout
-    assert "no targets are out of date" in unchanged.stdout
-
-    # another page: the number that the index cites has changed
-    write_page(book, "one", show, code(FIGURE.replace("fig-toy", "fig-new")), code(FIGURE))
-    assert build(book).returncode == 0
-    assert "See Fig. 1.2." in words(page(book, "index").find("article"))
-
-    # the package, and the style
-    (inner / "__init__.py").write_text("VALUE = 'second value'\n")
+    # the style: outputs come from the cache
     with (book / "_static/vae_nb.css").open("a") as style:
         style.write("/* edited */")
+    restyled = build(book)
+    assert restyled.returncode == 0
+    assert "Executing notebook" not in restyled.stdout
+    assert (book / "_build/html/_static/vae_nb.css").read_text().endswith("/* edited */")
+
+    # a page: the number that another page cites has changed
+    write_page(book, "one", show, code(FIGURE.replace("fig-toy", "fig-new")), code(FIGURE))
+    assert build(book).returncode == 0
+    assert "See Fig. 1.2." in words(page(book, "two").find("article"))
+
+    # the package
+    (inner / "__init__.py").write_text("VALUE = 'second value'\n")
     assert build(book).returncode == 0
     article = words(page(book, "one").find("article"))
     assert "second value" in article and "first value" not in article
-    assert (book / "_build/html/_static/vae_nb.css").read_text().endswith("/* edited */")
     caches = [path for path in (book / "_build/.jupyter_cache").iterdir() if path.is_dir()]
     assert len(caches) == 1, "those of earlier sources are removed"
 
@@ -307,7 +319,9 @@ def test_a_failing_cell_fails_the_build_every_time_and_is_named(
     for options in twice:
         run = build(book, *options)
         assert run.returncode != 0
-        assert "two.ipynb: cell 3 of 4 (id 'two-2') failed.\n" + reason in run.stdout
+        message = re.search(r"Page failed:\S*\n(.*\n.*)", run.stdout)
+        assert message, run.stdout
+        assert message[1].startswith("two.ipynb: cell 3 of 4 (id 'two-2') failed.\n" + reason)
 
 
 def test_an_image_without_alternative_text_is_a_warning(tmp_path: Path) -> None:
@@ -384,6 +398,13 @@ def test_answer_is_above_its_figure_on_a_phone(open_page: Callable[..., BrowserP
     assert answer["y"] + answer["height"] <= figure["y"]
     assert figure["y"] + figure["height"] <= claims["y"]
     assert answer["width"] == figure["width"] == claims["width"] > 300
+    assert tab.evaluate("document.documentElement.scrollWidth") == 390
+
+
+@pytest.mark.browser
+def test_a_wide_table_scrolls_in_itself_on_a_phone(open_page: Callable[..., BrowserPage]) -> None:
+    tab = open_page("two", 390)
+    assert tab.locator(".vae-claims table").bounding_box()["width"] > 390
     assert tab.evaluate("document.documentElement.scrollWidth") == 390
 
 

@@ -41,7 +41,7 @@ def setup(app):
 
 TITLE = """# A toy at β = 10
 
-More in [the objective](objective.md#units) and in [the data](data.md).
+More in [the objective](objective.md#units) and in [the data](data.md), or [](objective.md).
 """
 
 CHECK = """
@@ -104,6 +104,7 @@ def book(tmp_path_factory) -> Path:
     notebook = new_notebook(cells=cells, metadata={"kernelspec": kernel})
     nbformat.write(notebook, folder / "toy.ipynb")
     # Of the pages that the chapter leads to, one has been built.
+    (folder / "objective.md").write_text("(units)=\n# Price & worth\n", encoding="utf-8")
     built = folder / "_build" / "html" / "objective.html"
     built.parent.mkdir(parents=True)
     built.write_text("built", encoding="utf-8")
@@ -175,11 +176,13 @@ def test_pages_have_the_books_config_and_extensions(pages):
 def test_links_to_other_pages_lead_to_the_built_book_or_are_plain_text(pages, book):
     for page in pages[1:]:
         body = soup(page).find("article")
-        assert "the objective and in the data." in words(body)
+        assert "the objective and in the data, or Price & worth." in words(body)
         (link,) = (a for a in body.find_all("a") if words(a) == "the objective")
         href, _, anchor = link["href"].partition("#")
         assert (page.parent / href).resolve() == book / "_build" / "html" / "objective.html"
         assert anchor == "units"
+        (titled,) = (a for a in body.find_all("a") if words(a) == "Price & worth")
+        assert titled["href"] == href
         assert not [a for a in body.find_all("a") if words(a) == "the data"]
 
 
@@ -199,9 +202,10 @@ def test_the_index_compares_what_the_runs_measured(pages):
     table, _ = soup(pages[0]).find_all("table")
     rows = [[words(cell) for cell in row.find_all(["th", "td"])] for row in table.find_all("tr")]
     assert rows == [
-        ["β", "mse mean", "active units", "rate nats"],
-        ["0.5", "0.006173", "6", "–"],
-        ["2", "0.02469", "6", "7"],
+        ["β", "0.5", "2"],
+        ["mse mean", "0.006173", "0.02469"],
+        ["active units", "6", "6"],
+        ["rate nats", "–", "7"],
     ]
     assert [a["href"] for a in table.find_all("a")] == [page.name for page in pages[1:]]
     assert "The chapter was run once for each β with epochs = 1" in words(soup(pages[0]))
@@ -305,8 +309,10 @@ def test_an_unknown_chapter_names_the_known_ones(book, tmp_path):
 
 @pytest.mark.usefixtures("no_kernel")
 def test_an_unknown_parameter_names_the_known_ones(book, tmp_path):
-    with pytest.raises(ValueError, match=r"no parameter 'epoch'; it takes: beta, epochs$"):
-        rerun("toy", 1, tmp_path, book=book, epoch=3)
+    # Also one that is a name of the function's own: a chapter may have it.
+    for name in ("epoch", "betas"):
+        with pytest.raises(ValueError, match=rf"no parameter '{name}'; it takes: beta, epochs$"):
+            rerun("toy", 1, tmp_path, book=book, **{name: 3})
 
 
 @pytest.mark.usefixtures("no_kernel")
@@ -352,22 +358,22 @@ def test_values_reach_the_chapter_once_each_as_plain_numbers(
 def test_parameters_of_the_command_line_are_python_literals_or_text(monkeypatch):
     asked = {}
 
-    def note(chapter, betas, output, **others):
-        asked.update(others, chapter=chapter, betas=betas, output=output)
+    def note(chapter, values, output, **others):
+        asked.update(others, chapter=chapter, values=values, output=output)
         return []
 
     monkeypatch.setattr(module, "rerun", note)
-    command = "toy --beta 0.5 1 1e-3 -1 inf x --output o -p dataset KMNIST -p images 10 -p labels"
+    command = "toy --beta 0.5 1 1e-3 -1 inf x --output o -p dataset KMNIST -p images 10 -p betas"
     assert main([*command.split(), "[3, 5]"]) == 0
     assert asked == {
         "chapter": "toy",
-        "betas": [0.5, 1, 0.001, -1, float("inf"), "x"],
+        "values": [0.5, 1, 0.001, -1, float("inf"), "x"],
         "output": "o",
         "book": None,
         "execute_only": False,
         "dataset": "KMNIST",
         "images": 10,
-        "labels": [3, 5],
+        "betas": [3, 5],
     }
 
 

@@ -135,7 +135,7 @@ def q3(evidence: Evidence, beta: float) -> str:
     this = evidence["this"]
     active = round(this["active_units"].value)
     collapsed = active == 0
-    mean_image = abs(this["mse_sample"].value / this["pixel_variance"].value - 1) < 0.05
+    mean_image = 0.95 < ratio(this["mse_sample"], this["pixel_variance"]).value < 1.05
     return _fill(
         """
 **What we see,** at {run}. Reconstructions have {this.percent.sharpness_reconstructions} of the

@@ -31,8 +31,8 @@ class Verdict(enum.Enum):
 
     @property
     def pill(self) -> str:
-        """The verdict as the page shows it (MyST, see ``_static/vae_nb.css``)."""
-        return f"[{self.value}]{{.verdict-{self.name.lower()}}}"
+        """The verdict as HTML: a coloured pill in the book, the plain word in a notebook."""
+        return f'<span class="verdict-{self.name.lower()}">{self.value}</span>'
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,6 +13,7 @@ import ast
 import base64
 import copy
 import hashlib
+import html
 import json
 import logging
 import os
@@ -43,6 +44,7 @@ _log = logging.getLogger(__name__)
 def rerun(
     chapter: str,
     betas: float | Iterable[float] = (),
+    /,
     output: str | Path = "rerun",
     *,
     book: str | Path | None = None,
@@ -59,7 +61,7 @@ def rerun(
             value, and the executed ``notebooks/``. The same re-run replaces it.
         book: the folder of the chapters, if they are not where this package was installed from.
         execute_only: leave the pages out and make the notebooks only.
-        **parameters: any other parameters of the chapter.
+        **parameters: any other parameters of the chapter (``index`` has one named ``betas``).
 
     Returns:
         The pages in the order of ``betas``, after the index where there are several; with
@@ -224,9 +226,9 @@ def _write_comparison(
         "Each value leads to its page, with all figures, answers and verdicts.",
         "## What each run measured",
     ]
-    rows = [["β", *(name.replace("_", " ") for name in names)]]
-    for link, figures in zip(links, measured, strict=True):
-        rows.append([link, *(_number(figures.get(name)) for name in names)])
+    rows = [["β", *links]]
+    for name in names:
+        rows.append([name.replace("_", " "), *(_number(figures.get(name)) for figures in measured)])
     text.append(_list_table(rows))
     if not names:
         text.append("The chapter publishes no measured figures.")
@@ -272,7 +274,7 @@ def _images(notebook: NotebookNode) -> dict[str, tuple[bytes, str]]:
         about = metadata.get("image/png", {}).get("vae_nb", {})
         name = about.get("name", "")
         if name.endswith(_COMPARED) and "image/png" in data:
-            found[name] = (base64.b64decode(data["image/png"]), " ".join(about["alt"].split()))
+            found[name] = (base64.b64decode(data["image/png"]), about["alt"])
     return found
 
 
@@ -286,7 +288,7 @@ def _outputs(notebook: NotebookNode) -> list[tuple[dict[str, Any], dict[str, Any
 
 
 def _number(value: Any) -> str:
-    if value is None:
+    if value is None or value != value:  # not measured, or not a number
         return "–"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
@@ -307,16 +309,16 @@ def _render(page: Path, root: str, book: Path, site: Path, place: Path) -> None:
     labels of its figures and equations, and each page's references would lead to another page.
     ``place`` is where the site will be: links to the built book are relative to it.
     """
-    built = book / "_build" / "html"
     config = yaml.safe_load((book / "_config.yml").read_text(encoding="utf-8"))
     config["execute"] = {"execute_notebooks": "off"}
     sphinx = config.setdefault("sphinx", {})
     # From where they are, they find the book's style, MathJax and bibliography.
     extensions = sphinx.get("local_extensions") or {}
     sphinx["local_extensions"] = {k: str((book / v).resolve()) for k, v in extensions.items()}
-    if (built / "objects.inv").is_file():
-        to_book = os.path.relpath(built, place).replace(os.sep, "/")
-        mapping = {"book": [to_book, str(built / "objects.inv")]}
+    whole = book / "_build" / "html"
+    if (whole / "objects.inv").is_file():
+        to_book = os.path.relpath(whole, place).replace(os.sep, "/")
+        mapping = {"book": [to_book, str(whole / "objects.inv")]}
         sphinx.setdefault("config", {})["intersphinx_mapping"] = mapping
     (page / "_config.yml").write_text(yaml.safe_dump(config, allow_unicode=True), encoding="utf-8")
     toc = {"format": "jb-book", "root": root}
@@ -328,33 +330,49 @@ def _render(page: Path, root: str, book: Path, site: Path, place: Path) -> None:
         text=True,
         check=False,
     )
-    html = page / "_build" / "html"
-    if done.returncode or not (html / f"{root}.html").is_file():
+    built = page / "_build" / "html"
+    if done.returncode or not (built / f"{root}.html").is_file():
         said = (done.stdout + done.stderr).strip()
         raise RuntimeError(f"the page {root} could not be rendered; jupyter-book said:\n{said}")
-    _mend_links(html / f"{root}.html", built, place)
-    shutil.copytree(html, site, dirs_exist_ok=True)
+    _mend_links(built / f"{root}.html", book, place)
+    shutil.copytree(built, site, dirs_exist_ok=True)
 
 
-def _mend_links(page: Path, built: Path, place: Path) -> None:
+def _mend_links(page: Path, book: Path, place: Path) -> None:
     """Lead links to other pages of the book to the built book; where it is not built, to nowhere.
 
-    MyST leaves ``[text](objective.md)`` as a link to ``#objective.md`` where there is no such page.
+    MyST leaves ``[text](objective.md)`` as a link to ``#objective.md`` where there is no such page,
+    and for ``[](objective.md)`` makes the file's name the text, where the book has a title.
     """
 
     def mend(link: re.Match[str]) -> str:
-        target = built / f"{link['page']}.html"
+        text = link["text"]
+        if "<code" in text and re.sub("<[^>]*>", "", text) == link["file"] + link["anchor"]:
+            text = _heading(book / link["file"])
+        target = book / "_build" / "html" / f"{Path(link['file']).stem}.html"
         if not target.is_file():
-            return link["text"]
+            return text
         href = os.path.relpath(target, place).replace(os.sep, "/") + link["anchor"]
-        return f'<a class="reference internal" href="{href}">{link["text"]}</a>'
+        return f'<a class="reference internal" href="{href}">{text}</a>'
 
     pattern = (
-        r'<a class="reference internal" href="#(?P<page>[\w-]+)\.(?:md|ipynb)'
+        r'<a class="reference internal" href="#(?P<file>[\w-]+\.(?:md|ipynb))'
         r'(?P<anchor>(?:#[^"]*)?)">(?P<text>.*?)</a>'
     )
     text = page.read_text(encoding="utf-8")
     page.write_text(re.sub(pattern, mend, text, flags=re.DOTALL), encoding="utf-8")
+
+
+def _heading(source: Path) -> str:
+    """The title of a page of the book, as HTML; the name of its file where it has none."""
+    text = ""
+    if source.is_file():
+        text = source.read_text(encoding="utf-8")
+        if source.suffix == ".ipynb":
+            cells = nbformat.reads(text, as_version=4).cells
+            text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    heading = re.search(r"^# (.+)$", text, flags=re.MULTILINE)
+    return html.escape(heading[1].strip() if heading else source.name)
 
 
 def _value(text: str) -> Any:

@@ -6,7 +6,7 @@ MyST-NB takes these from a cell's metadata, where they are fixed before the cell
 - image/png with metadata {"image/png": {"vae_nb": {"name", "caption", "alt"}, "width"}}: a numbered
   figure with the caption as MyST, cited from any page by {numref}`name`;
 - text/markdown with metadata {"vae_nb": "caption"}: the same caption for readers without this
-  extension, so nothing here;
+  extension, so nothing here; nor for {"vae_nb": "measured"}, numbers for programs;
 - text/markdown with metadata {"vae_nb": "answer"} or "claims": wrapped for the layout in
   _static/vae_nb.css.
 
@@ -35,7 +35,7 @@ class LiveOutputs:
     ) -> list[nodes.Element] | None:
         """Render one representation (one MIME type) of one output."""
         role = data.output_metadata.get("vae_nb")
-        if role == "caption":
+        if role in ("caption", "measured"):
             return []
         if role in ("answer", "claims") and data.mime_type == "text/markdown":
             return [nodes.container("", *renderer.render_markdown(data), classes=[f"vae-{role}"])]

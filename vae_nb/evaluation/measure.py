@@ -93,20 +93,20 @@ def _samples(run: Run, dataset: Dataset, judge: Classifier, real: Tensor) -> dic
             drawn = samples.from_prior(run.model, DRAWS * count, seed=run.recipe.seed)
         else:
             drawn = samples.from_mixture(
-                run.model, dataset.train_images[:20000], DRAWS * count, seed=run.recipe.seed
+                run.model, dataset.train_images[:10000], DRAWS * count, seed=run.recipe.seed
             )
         sets = features(judge, drawn).split(count)
-        precision, recall = samples.precision_and_recall(real, sets[0])
         named = probabilities(judge, drawn[:count])
         values |= {
             f"fid_{source}": of_mean([samples.fid(real, part) for part in sets]),
             f"kid_{source}": of_mean([samples.kid(real, part) for part in sets]),
-            f"precision_{source}": precision,
-            f"recall_{source}": recall,
             f"confident_{source}": samples.confident_share(named),
             f"balance_{source}": _exactly(samples.class_balance(named)),
             f"sharpness_{source}": reconstruction.sharpness(drawn[:count], dataset.test_images),
         }
+        if source == "prior":
+            precision, recall = samples.precision_and_recall(real, sets[0])
+            values |= {"precision_prior": precision, "recall_prior": recall}
     return values
 
 

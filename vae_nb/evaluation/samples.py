@@ -34,7 +34,9 @@ def from_mixture(
     "ex-post density estimation"). Shape ``(count, 1, 28, 28)``.
     """
     codes = sampled_codes(model, images, seed).double().numpy()
-    mixture = GaussianMixture(components, random_state=seed, reg_covar=1e-4, max_iter=50)
+    mixture = GaussianMixture(
+        components, init_params="k-means++", max_iter=25, reg_covar=1e-4, random_state=seed
+    )
     with warnings.catch_warnings():  # a fit that has not quite converged samples well enough
         warnings.simplefilter("ignore", ConvergenceWarning)
         mixture.fit(codes)

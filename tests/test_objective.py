@@ -1,0 +1,114 @@
+"""The objective against torch.distributions, numerical integration and its own algebra."""
+
+import math
+
+import pytest
+import torch
+from scipy import integrate, stats
+from torch.distributions import Normal
+from torch.distributions import kl_divergence as library_kl
+
+from vae_nb import objective
+from vae_nb.models import VAE, Autoencoder, Posterior
+
+
+def test_kl_is_that_of_torch_distributions(noise):
+    posterior = Posterior(noise(50, 4), noise(50, 4, seed=1))
+    library = library_kl(
+        Normal(posterior.mean, (0.5 * posterior.log_variance).exp()), Normal(0.0, 1.0)
+    )
+    ours = objective.kl_divergence(posterior)
+    assert torch.allclose(ours, library, atol=1e-6)
+    assert (ours >= 0).all()
+
+
+def test_kl_is_the_integral_that_defines_it():
+    q, p = stats.norm(0.7, 0.4), stats.norm(0, 1)
+    integral, _ = integrate.quad(lambda z: q.pdf(z) * (q.logpdf(z) - p.logpdf(z)), -5, 5)
+    posterior = Posterior(torch.tensor([[0.7]]), torch.tensor([[2 * math.log(0.4)]]))
+    assert objective.kl_divergence(posterior).item() == pytest.approx(integral, abs=1e-5)
+
+
+def test_kl_of_the_prior_is_zero():
+    prior = Posterior(torch.zeros(1, 3), torch.zeros(1, 3))
+    assert objective.kl_divergence(prior).abs().max() == 0
+
+
+def test_squared_error_is_a_mean_over_pixels():
+    images = torch.zeros(2, 1, 28, 28)
+    other = images.clone()
+    other[1, 0, 0, :7] = 0.5  # 7 pixels off by a half
+    assert objective.squared_error(images, other).tolist() == pytest.approx([0, 7 * 0.25 / 784])
+
+
+def test_terms_are_means_over_images_pixels_and_latents(noise):
+    model, images, drawn = VAE(8, 4).eval(), noise(5, 1, 28, 28).sigmoid(), noise(5, 4, seed=1)
+    found = objective.terms(model, images, drawn)
+    mean, log_variance = model.encoder(images).chunk(2, 1)
+    decoded = model.decoder(mean + (log_variance / 2).exp() * drawn)
+    error = torch.nn.functional.mse_loss(decoded, images)
+    kl = library_kl(Normal(mean, (log_variance / 2).exp()), Normal(0.0, 1.0)).mean()
+    assert found.reconstruction.item() == pytest.approx(error.item(), rel=1e-5)
+    assert found.kl.item() == pytest.approx(kl.item(), rel=1e-4)
+    assert found.total(0.25).item() == pytest.approx((error + 0.25 * kl).item(), rel=1e-4)
+
+
+def test_an_autoencoder_has_no_kl_and_ignores_the_noise(noise):
+    model, images = Autoencoder(8, 4).eval(), noise(5, 1, 28, 28).sigmoid()
+    one, two = (objective.terms(model, images, noise(5, 4, seed=seed)) for seed in (1, 2))
+    assert one.kl.item() == 0
+    assert one.reconstruction.item() == two.reconstruction.item()
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64, 300])
+def test_held_out_does_not_depend_on_the_batch_size(run, mnist, batch_size):
+    images = mnist.test_images[:300]
+    whole = objective.held_out(run.model, images, beta=0.1, batch_size=300)
+    assert objective.held_out(run.model, images, 0.1, batch_size=batch_size) == pytest.approx(
+        whole, rel=1e-5
+    )
+
+
+def test_held_out_is_in_eval_mode_over_all_images(run, mnist):
+    images = mnist.test_images[:50]
+    values = objective.held_out(run.model.train(), images, beta=2.0)
+    run.model.eval()
+    decoded = run.model.decode(run.model.code(images))
+    assert values["mse_mean"] == pytest.approx(((decoded - images) ** 2).mean().item(), rel=1e-5)
+    assert values["objective"] == pytest.approx(values["mse_sample"] + 2 * values["kl"])
+
+
+def test_units_of_beta():
+    # The numbers of the checked algebra for N = 784 and M = 64.
+    assert objective.decoder_variance(0.1633) == pytest.approx(1.0, rel=1e-3)
+    assert objective.beta_of_half_squared_error(1.0) == 6.125
+    assert objective.beta_of_squared_error(1.0) == 12.25
+    assert objective.beta_of_decoder_variance(objective.decoder_variance(0.3)) == pytest.approx(0.3)
+    assert objective.bits(objective.nats(0.25, 64)) == pytest.approx(16 / math.log(2))
+
+
+def test_our_objective_is_the_negative_elbo_of_the_implied_variance(noise):
+    """-ELBO by torch.distributions differs from ours by one factor and one constant only."""
+    beta, latents = 0.3, 4
+    variance = objective.decoder_variance(beta, latents)
+    found = []
+    for seed in (0, 1):
+        posterior = Posterior(noise(1, latents, seed=seed), noise(1, latents, seed=seed + 5))
+        images, decoded = (noise(1, 1, 28, 28, seed=seed + s).sigmoid() for s in (10, 20))
+        likelihood = Normal(decoded, variance**0.5).log_prob(images).sum()
+        negative_elbo = objective.kl_divergence(posterior).sum() - likelihood
+        ours = objective.Terms(
+            objective.squared_error(images, decoded).mean(),
+            objective.kl_divergence(posterior).mean(),
+        ).total(beta)
+        found.append((negative_elbo.item(), ours.item()))
+    (elbo_a, ours_a), (elbo_b, ours_b) = found
+    assert (elbo_a - elbo_b) / (ours_a - ours_b) == pytest.approx(latents / beta, rel=1e-3)
+
+
+def test_linear_collapse_threshold_is_that_of_the_largest_eigenvalue(noise):
+    scale = torch.full((784,), 0.1)
+    scale[5] = 3.0
+    images = (noise(4000, 784) * scale).reshape(-1, 1, 28, 28)
+    expected = 2 * 9.0 * 64 / 784
+    assert objective.collapse_beta(images, 64) == pytest.approx(expected, rel=0.06)

@@ -1,0 +1,195 @@
+"""Recipes are checked, training learns, and the same recipe gives the same weights."""
+
+import dataclasses
+import math
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from vae_nb import training
+from vae_nb.data import Dataset
+from vae_nb.training import Recipe, choose_device, recipe, train
+
+
+@pytest.fixture(scope="module")
+def tiny(mnist) -> Dataset:
+    return dataclasses.replace(mnist, test_images=mnist.test_images[:200])
+
+
+def small(**changes) -> Recipe:
+    return recipe(
+        **{"model": "vae", "beta": 0.01, "width": 4, "latent_dim": 8, "epochs": 1, "images": 640}
+        | changes
+    )
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("beta", -1.0),
+        ("beta", math.nan),
+        ("beta", math.inf),
+        ("beta", "0.5"),
+        ("beta", None),
+        ("beta", True),
+        ("epochs", -1),
+        ("epochs", 1.5),
+        ("epochs", "3"),
+        ("batch_size", 1),
+        ("learning_rate", 0.0),
+        ("learning_rate", math.nan),
+        ("width", 0),
+        ("latent_dim", -3),
+        ("seed", -1),
+        ("seed", 0.5),
+        ("images", -5),
+        ("images", 10),
+        ("images", "all"),
+        ("model", "gan"),
+        ("schedule", "none"),
+        ("dataset", "CIFAR10"),
+        ("profile", "fast"),
+    ],
+)
+def test_a_bad_value_is_named_with_what_is_allowed(field, value):
+    with pytest.raises(ValueError) as caught:
+        recipe(**{"model": "vae", "beta": 0.1, field: value})
+    message = str(caught.value)
+    assert field in message and repr(value) in message and "must be" in message
+
+
+def test_an_autoencoder_takes_no_beta():
+    with pytest.raises(ValueError, match="autoencoder"):
+        recipe("ae", beta=0.1)
+
+
+def test_an_unknown_field_is_named():
+    with pytest.raises(ValueError, match="bta"):
+        recipe("vae", 0.1, bta=3)
+
+
+def test_course_profile_is_the_course_recipe():
+    for model, beta, epochs in (("ae", 0, 11), ("vae", 0, 5), ("vae", 10, 5), ("vae", 0.1, 20)):
+        course = recipe(model, beta, profile="course")
+        found = (
+            course.epochs,
+            course.batch_size,
+            course.learning_rate,
+            course.schedule,
+            course.width,
+            course.latent_dim,
+        )
+        assert found == (epochs, 64, 1.5e-3, "constant", 48, 64)
+    assert recipe("vae", 0.1, profile="course", epochs=2).epochs == 2
+
+
+def test_a_digest_names_the_recipe():
+    assert small(beta=1).digest() == small(beta=1.0).digest()
+    names = {small(**{field: value}).digest() for field, value in (("seed", 1), ("beta", 0.2))}
+    assert len(names | {small().digest()}) == 3
+
+
+def test_recipe_is_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        small().beta = 2.0
+
+
+def test_training_makes_the_held_out_objective_fall(tiny):
+    untrained = training.held_out(training.new_model(small()), tiny.test_images, 0.01)
+    _, history = train(small(epochs=4, images=1920), tiny)
+    ends = [epoch["objective"] for epoch in history.held_out]
+    assert ends[-1] < 0.5 * untrained["objective"]
+    assert len(history.reconstruction) == len(history.kl) == 4 * 15
+    assert history.steps_per_epoch == 15
+
+
+def test_same_seed_same_weights_whatever_the_global_state(tiny):
+    torch.manual_seed(1)
+    one, history = train(small(), tiny)
+    torch.manual_seed(2)
+    state = torch.random.get_rng_state()
+    two, again = train(small(), tiny)
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+    assert history == again
+    assert torch.equal(state, torch.random.get_rng_state())  # and the caller's state is left alone
+    other, _ = train(small(seed=1), tiny)
+    assert not torch.equal(one.encoder[0].weight, other.encoder[0].weight)
+
+
+def test_beta_is_what_is_minimised(tiny):
+    _, free = train(small(beta=0.0, epochs=2), tiny)
+    _, priced = train(small(beta=10.0, epochs=2), tiny)
+    assert priced.held_out[-1]["kl"] < 0.2 * free.held_out[-1]["kl"]
+
+
+def test_all_images_are_seen_in_every_epoch(tiny, monkeypatch):
+    seen = []
+    original = training.terms
+
+    def spy(model, images, noise):
+        seen.append(len(images))
+        return original(model, images, noise)
+
+    monkeypatch.setattr(training, "terms", spy)
+    train(small(images=700), tiny)
+    assert sum(seen) == 700 and seen[-1] == 700 % 128
+    seen.clear()
+    train(small(images=641), tiny)  # a last batch of one image has no variance
+    assert sum(seen) == 640
+
+
+def test_history_is_the_objective_s_terms_in_training_mode(tiny):
+    _, history = train(small(), tiny)
+    model = training.new_model(small()).train()
+    generator = torch.Generator().manual_seed(0)
+    chosen = torch.randperm(640, generator=generator)[:128]
+    noise = torch.randn(128, 8, generator=generator)
+    first = training.terms(model, tiny.train_images[chosen], noise)
+    assert history.reconstruction[0] == pytest.approx(first.reconstruction.item(), rel=1e-4)
+    assert history.kl[0] == pytest.approx(first.kl.item(), rel=1e-4)
+
+
+def test_a_diverging_run_is_named(tiny):
+    with pytest.raises(FloatingPointError, match="learning_rate"):
+        train(small(learning_rate=1e30, schedule="constant"), tiny)
+
+
+def test_devices():
+    assert choose_device("cpu").type == "cpu"
+    assert choose_device().type in ("cpu", "cuda", "mps")
+    with pytest.raises(ValueError, match="tpu"):
+        choose_device("tpu")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+def test_cuda_trains(tiny):
+    model, _ = train(small(), tiny, device="cuda")
+    assert next(model.parameters()).device.type == "cpu"
+
+
+def test_progress_is_shown_only_where_it_is_wanted(tiny, capfd, monkeypatch):
+    train(small(), tiny, progress=True)
+    assert "VAE, β = 0.01" in capfd.readouterr().err
+    monkeypatch.setenv("VAE_NB_PROGRESS", "0")
+    train(small(), tiny)
+    assert capfd.readouterr().err == ""
+
+
+def test_importing_the_package_has_no_side_effects():
+    code = """
+import random, warnings, numpy, torch, matplotlib
+def state():
+    return (random.getstate(), numpy.random.get_state()[1].tolist(), warnings.filters[:],
+            torch.random.get_rng_state().tolist(), dict(matplotlib.rcParams),
+            torch.get_num_threads())
+import torchmetrics, sklearn.mixture, sklearn.linear_model, IPython.display, tqdm.auto
+import scipy.ndimage
+import platformdirs, filelock, safetensors.torch, scipy.stats, torchmetrics.image.fid
+before = state()
+from vae_nb import answers, claims, data, figures, models, objective, parameters, store, training
+from vae_nb.evaluation import measure
+assert state() == before
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
