@@ -4,7 +4,7 @@
 #   chromium.sh          install it by the system's package manager, if it is missing
 #   chromium.sh --check  say aloud if it is still missing
 
-if command -v chromium >/dev/null; then exit 0; fi
+if command -v chromium >/dev/null || command -v chromium-browser >/dev/null; then exit 0; fi
 
 if [ "${1:-}" = --check ]; then
     cat >&2 <<'EOF'

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from playwright.sync_api import Browser, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -44,3 +49,57 @@ def noise():
         return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
     return make
+
+
+QUICK = {"images": 512, "epochs": 1}  # a chapter runs in seconds, and its digits look like it
+
+
+@pytest.fixture(scope="session")
+def quick_chapter(tmp_path_factory: pytest.TempPathFactory):
+    """``quick_chapter(name) -> path`` of a chapter with quick parameters set, not run yet."""
+    import papermill
+
+    folder = tmp_path_factory.mktemp("chapters")
+
+    def prepare(name: str, **parameters: object) -> Path:
+        path = folder / f"{name}-{len(list(folder.iterdir()))}.ipynb"
+        papermill.execute_notebook(
+            ROOT / "book" / f"{name}.ipynb",
+            path,
+            parameters=QUICK | parameters,
+            prepare_only=True,
+            progress_bar=False,
+        )
+        return path
+
+    return prepare
+
+
+@pytest.fixture(scope="session")
+def quick_book(tmp_path_factory: pytest.TempPathFactory, quick_chapter) -> Path:
+    """The folder of the HTML of the whole book, built with quick parameters, warnings as errors."""
+    root = tmp_path_factory.mktemp("repository")
+    shutil.copytree(ROOT / "book", root / "book", ignore=shutil.ignore_patterns("_build"))
+    (root / "vae_nb").symlink_to(ROOT / "vae_nb")
+    for path in (root / "book").glob("*.ipynb"):
+        if "parameters" in path.read_text():
+            shutil.copy(quick_chapter(path.stem), path)
+    build = subprocess.run(
+        [sys.executable, "-m", "jupyter_book", "build", "-W", "--keep-going", str(root / "book")],
+        capture_output=True,
+        text=True,
+    )
+    assert build.returncode == 0, build.stdout[-4000:] + build.stderr[-4000:]
+    return root / "book" / "_build" / "html"
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """The system's Chromium; without one the tests that ask for it are skipped, with a reason."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("no Chromium: tests/chromium.sh installs it where it can")
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
+    with sync_playwright() as playwright:
+        with playwright.chromium.launch(executable_path=chromium, args=flags) as chrome:
+            yield chrome

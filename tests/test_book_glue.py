@@ -17,7 +17,7 @@ import nbformat
 import pytest
 from bs4 import BeautifulSoup, Tag
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 from playwright.sync_api import Page as BrowserPage
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -332,17 +332,6 @@ def test_an_image_without_alternative_text_is_a_warning(tmp_path: Path) -> None:
     assert run.returncode != 0
     assert "one.ipynb" in run.stdout and "two.ipynb" in run.stdout
     assert run.stdout.count("an image of cell 2 has no alt") == 2
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("no Chromium: tests/chromium.sh installs it where it can")
-    with sync_playwright() as playwright:
-        options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        with playwright.chromium.launch(executable_path=chromium, args=options) as chrome:
-            yield chrome
 
 
 @pytest.fixture

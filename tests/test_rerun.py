@@ -41,7 +41,8 @@ def setup(app):
 
 TITLE = """# A toy at β = 10
 
-More in [the objective](objective.md#units) and in [the data](data.md), or [](objective.md).
+More in [the objective](objective.md#units) and in [the data](data.md), or [](objective.md),
+or {ref}`price`.
 """
 
 CHECK = """
@@ -108,6 +109,11 @@ def book(tmp_path_factory) -> Path:
     built = folder / "_build" / "html" / "objective.html"
     built.parent.mkdir(parents=True)
     built.write_text("built", encoding="utf-8")
+    built.with_name("objects.inv").write_bytes(
+        b"# Sphinx inventory version 2\n# Project: toy\n# Version: \n"
+        b"# The remainder of this file is compressed using zlib.\n"
+        + zlib.compress(b"price std:label -1 objective.html#price The price\n")
+    )
     return folder
 
 
@@ -176,13 +182,15 @@ def test_pages_have_the_books_config_and_extensions(pages):
 def test_links_to_other_pages_lead_to_the_built_book_or_are_plain_text(pages, book):
     for page in pages[1:]:
         body = soup(page).find("article")
-        assert "the objective and in the data, or Price & worth." in words(body)
+        assert "the objective and in the data, or Price & worth, or The price." in words(body)
         (link,) = (a for a in body.find_all("a") if words(a) == "the objective")
         href, _, anchor = link["href"].partition("#")
         assert (page.parent / href).resolve() == book / "_build" / "html" / "objective.html"
         assert anchor == "units"
         (titled,) = (a for a in body.find_all("a") if words(a) == "Price & worth")
         assert titled["href"] == href
+        (label,) = (a for a in body.find_all("a") if words(a) == "The price")
+        assert label["href"] == f"{href}#price"
         assert not [a for a in body.find_all("a") if words(a) == "the data"]
 
 
@@ -313,6 +321,12 @@ def test_an_unknown_parameter_names_the_known_ones(book, tmp_path):
     for name in ("epoch", "betas"):
         with pytest.raises(ValueError, match=rf"no parameter '{name}'; it takes: beta, epochs$"):
             rerun("toy", 1, tmp_path, book=book, **{name: 3})
+
+
+@pytest.mark.usefixtures("no_kernel")
+def test_beta_is_given_once(book, tmp_path):
+    with pytest.raises(ValueError, match=r"beta is given twice: \[1\] and 2"):
+        rerun("toy", 1, tmp_path, book=book, beta=2)
 
 
 @pytest.mark.usefixtures("no_kernel")

@@ -77,6 +77,8 @@ def rerun(
         betas = betas.tolist()
     single = isinstance(betas, str) or not isinstance(betas, Iterable)
     values = [betas] if single else list(dict.fromkeys(betas))
+    if values and "beta" in parameters:
+        raise ValueError(f"beta is given twice: {values} and {parameters['beta']!r}")
     runs = [{"beta": value, **parameters} for value in values] or [parameters]
     _check_names(source, runs[0])
 

@@ -1,0 +1,102 @@
+"""The whole book, built with quick parameters and warnings as errors: what its HTML must have."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from bs4 import BeautifulSoup
+
+pytestmark = pytest.mark.slow
+
+CHAPTERS = ("autoencoder", "beta_zero", "beta_ten", "beta_tuned", "interpolation")
+ROWS = {
+    "R1": {"fig-autoencoder-samples", "fig-autoencoder-reconstructions"},
+    "R2": {"fig-beta-zero-curves", "fig-beta-zero-reconstructions", "fig-beta-zero-samples"},
+    "R3": {
+        "fig-beta-ten-curves",
+        "fig-beta-ten-reconstructions",
+        "fig-beta-ten-samples",
+        "fig-beta-ten-interpolations",
+    },
+    "R4, R6, R7": {
+        "fig-beta-tuned-curves",
+        "fig-beta-tuned-reconstructions",
+        "fig-beta-tuned-samples",
+        "fig-beta-tuned-interpolations",
+    },
+    "R5": {"fig-interpolation-pairs"},
+}
+
+
+@pytest.fixture(scope="module")
+def pages(quick_book) -> dict[str, BeautifulSoup]:
+    return {
+        path.stem: BeautifulSoup(path.read_text(), "html.parser")
+        for path in Path(quick_book).glob("*.html")
+        if path.stem not in ("genindex", "search")
+    }
+
+
+def figures(page: BeautifulSoup) -> list:
+    return page.select("figure.vae-figure")
+
+
+def test_every_row_of_the_report_is_a_live_figure(pages):
+    shown = {figure["id"] for page in pages.values() for figure in figures(page)}
+    for row, names in ROWS.items():
+        assert names <= shown, row
+
+
+def test_every_figure_has_a_caption_a_number_and_words_for_those_who_cannot_see_it(pages):
+    found = [figure for page in pages.values() for figure in figures(page)]
+    assert len(found) >= 15
+    for figure in found:
+        assert len(figure.img["alt"]) > 40 and ".png" not in figure.img["alt"]
+        assert len(figure.figcaption.select_one(".caption-text").text) > 60
+        assert figure.figcaption.select_one(".caption-number")
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_the_answer_is_beside_its_live_figure(pages, chapter):
+    (cell,) = pages[chapter].select(".cell.tag_answer > .cell_output")
+    kinds = [child["class"][0] for child in cell.find_all(recursive=False)]
+    assert kinds == ["vae-answer", "vae-figure", "vae-claims"]
+    assert "What we see" in cell.select_one(".vae-answer").text or chapter == "beta_tuned"
+    assert len(cell.select(".vae-claims tbody tr")) >= 3
+
+
+def test_every_claim_has_a_verdict_in_its_chapter_and_on_the_first_page(pages):
+    claims = {
+        f"C{q}.{n}" for q, count in enumerate((3, 3, 3, 4, 3, 2), 1) for n in range(1, count + 1)
+    }
+
+    def verdicts(page):
+        rows = (row for row in page.select(".vae-claims tr") if row.select('[class^="verdict-"]'))
+        return {row.td.text.strip(): row.select_one('[class^="verdict-"]').text for row in rows}
+
+    in_chapters = {}
+    for chapter in CHAPTERS:
+        in_chapters |= verdicts(pages[chapter])
+    assert in_chapters.keys() == claims
+    assert verdicts(pages["index"]) == in_chapters
+    for row in pages["index"].select(".vae-claims tr"):
+        if row.select('[class^="verdict-"]'):
+            assert row.td.a["href"].removesuffix(".html") in CHAPTERS
+
+
+def test_no_traceback_no_unresolved_markup_and_no_progress_bar(pages):
+    for name, page in pages.items():
+        text = page.select_one("article").text
+        assert "Traceback" not in text, name
+        assert not re.search(r"\{(numref|doc|cite)", text), name
+        assert not page.select(".stderr"), name
+
+
+def test_nothing_comes_from_a_network(pages):
+    for name, page in pages.items():
+        for tag, attribute in (("script", "src"), ("link", "href"), ("img", "src")):
+            for element in page.find_all(tag):
+                address = element.get(attribute, "")
+                assert not re.match(r"(https?:)?//", address), (name, address)

@@ -1,0 +1,167 @@
+"""Every chapter runs, twice the same, and refuses what it cannot do with one clear error."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+
+BOOK = Path(__file__).resolve().parents[1] / "book"
+PAGES = sorted(path.stem for path in BOOK.glob("*.ipynb"))
+CHAPTERS = [name for name in PAGES if name not in ("index", "objective")]
+QUESTIONS = {"autoencoder", "beta_zero", "beta_ten", "beta_tuned", "interpolation"}
+
+IGNORED = (
+    "/metadata/language_info",
+    "/metadata/widgets",
+    "/metadata/papermill",
+    "/cells/*/metadata/papermill",
+    "/cells/*/metadata/execution",
+    "/cells/*/metadata/tags",
+    "/cells/*/execution_count",
+)
+
+
+def cells(name: str, kind: str = "code") -> list[nbformat.NotebookNode]:
+    notebook = nbformat.read(BOOK / f"{name}.ipynb", as_version=4)
+    return [cell for cell in notebook.cells if cell.cell_type == kind]
+
+
+def tagged(name: str, tag: str) -> list[nbformat.NotebookNode]:
+    return [cell for cell in cells(name) if tag in cell.metadata.get("tags", [])]
+
+
+# --- what they are made of ---
+
+
+def test_the_chapters_of_the_report_are_there():
+    assert set(CHAPTERS) >= QUESTIONS
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_cells_are_short(name):
+    assert all(len(cell.source.splitlines()) <= 15 for cell in cells(name))
+
+
+@pytest.mark.parametrize("name", [*CHAPTERS, "index"])
+def test_parameters_are_literals_with_a_comment_each_and_come_first(name):
+    (parameters,) = tagged(name, "parameters")
+    assert cells(name)[0] == parameters
+    for statement in ast.parse(parameters.source).body:
+        assert isinstance(statement, ast.Assign)
+        ast.literal_eval(statement.value)
+    assert all("  # " in line for line in parameters.source.splitlines())
+
+
+@pytest.mark.parametrize("name", sorted(QUESTIONS))
+def test_a_question_is_asked_before_it_is_answered(name):
+    notebook = nbformat.read(BOOK / f"{name}.ipynb", as_version=4)
+    (answer,) = (
+        i for i, cell in enumerate(notebook.cells) if "answer" in cell.metadata.get("tags", [])
+    )
+    asked = [i for i, cell in enumerate(notebook.cells) if "Think first" in cell.source]
+    assert len(asked) == 1 and asked[0] < answer
+    assert "hide-input" in notebook.cells[answer].metadata.tags
+
+
+@pytest.mark.parametrize("name", sorted(QUESTIONS))
+def test_prose_has_no_typed_results(name):
+    """A decimal number in a page's prose is a setting or a constant, never a measured value."""
+    allowed = {"0.0001", "0.5", "0.03", "0.0673", "0.156", "0.1", "0.01", "0.2", "1.5", "0.006"}
+    allowed |= {"0.001", "1.5e-3"}
+    prose = " ".join(cell.source for cell in cells(name, "markdown"))
+    assert set(re.findall(r"\d+\.\d+(?:e-?\d+)?", prose)) <= allowed
+
+
+def test_figure_names_are_unique():
+    names = [
+        found
+        for name in PAGES
+        for cell in cells(name)
+        for found in re.findall(rf'"({name.replace("_", "-")}-\w+)"', cell.source)
+    ]
+    assert len(names) == len(set(names)) >= 15
+
+
+# --- running them ---
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PAGES)
+def test_a_chapter_runs(name, quick_chapter, nb_regression):
+    path = quick_chapter(name) if name != "objective" else BOOK / "objective.ipynb"
+    nb_regression.exec_cwd = str(BOOK)
+    nb_regression.exec_timeout = 900
+    nb_regression.diff_ignore = (*IGNORED, "/cells/*/outputs")
+    nb_regression.check(str(path))
+
+
+@pytest.mark.slow
+def test_two_runs_with_stores_of_their_own_have_the_same_outputs(
+    quick_chapter, nb_regression, tmp_path, monkeypatch, own_cache
+):
+    first = tmp_path / "first.ipynb"
+    papermill.execute_notebook(quick_chapter("autoencoder"), first, cwd=BOOK, progress_bar=False)
+    fresh = tmp_path / "fresh"
+    fresh.mkdir()
+    for kept in ("data", "classifiers"):  # not what is tested here; the run is fitted anew
+        (fresh / kept).symlink_to(own_cache / kept)
+    monkeypatch.setenv("VAE_NB_CACHE", str(fresh))
+    nb_regression.exec_cwd = str(BOOK)
+    nb_regression.exec_timeout = 900
+    nb_regression.diff_ignore = IGNORED
+    nb_regression.check(str(first))
+    assert len([path for path in (fresh / "runs").iterdir() if path.is_dir()]) == 1
+
+
+@pytest.mark.slow
+def test_papermill_runs_a_chapter_from_any_folder_with_any_beta(tmp_path):
+    out = tmp_path / "out.ipynb"
+    arguments = ["-p", "beta", "0.5", "-p", "images", "512", "-p", "epochs", "1"]
+    command = [sys.executable, "-m", "papermill", str(BOOK / "beta_ten.ipynb"), str(out)]
+    subprocess.run([*command, *arguments], cwd=tmp_path, check=True, capture_output=True)
+    notebook = nbformat.read(out, as_version=4)
+    shown = [
+        output.data.get("text/markdown", "")
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+        if output.output_type == "display_data"
+    ]
+    assert any("β = 0.5 (the report has β = 10)" in text for text in shown)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameter", "value", "message"),
+    [
+        *((name, "bta", "0.5", "unknown parameter 'bta'") for name in [*CHAPTERS, "index"]),
+        ("beta_ten", "beta", "-1", "beta = -1"),
+        ("beta_ten", "beta", "nan", "beta = nan"),
+        ("beta_ten", "beta", "inf", "beta = inf"),
+        ("beta_ten", "beta", "high", "beta = 'high'"),
+        ("beta_zero", "epochs", "-2", "epochs = -2"),
+        ("autoencoder", "dataset", "CIFAR10", "dataset = 'CIFAR10'"),
+        ("autoencoder", "profile", "fast", "profile = 'fast'"),
+        ("interpolation", "start_labels", "11", "start_labels = 11"),
+        ("beta_tuned", "higher", "0.5", "higher = 0.5"),
+    ],
+)
+def test_a_bad_parameter_is_one_clear_error(name, parameter, value, message, tmp_path):
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar", str(BOOK / f"{name}.ipynb")]
+    run = subprocess.run(
+        [*command, str(tmp_path / "out.ipynb"), "-p", parameter, value],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ},
+    )
+    assert run.returncode != 0
+    last = [line for line in run.stderr.splitlines() if line.strip()][-1]
+    assert last.startswith("ValueError") and message in last
