@@ -3,6 +3,8 @@
 
 PYTHON ?= python3
 VENV := .venv
+# Threads that spin while they wait make every other process on the machine many times slower.
+export OMP_WAIT_POLICY ?= PASSIVE
 BIN := $(VENV)/bin
 # An extra index for pip, such as that of torch's small CPU build (see README.md).
 TORCH_INDEX ?=

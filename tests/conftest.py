@@ -100,6 +100,6 @@ def browser() -> Iterator[Browser]:
     if chromium is None:
         pytest.skip("no Chromium: tests/chromium.sh installs it where it can")
     flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
-    with sync_playwright() as playwright:
-        with playwright.chromium.launch(executable_path=chromium, args=flags) as chrome:
-            yield chrome
+    options = {"executable_path": chromium, "args": flags}
+    with sync_playwright() as playwright, playwright.chromium.launch(**options) as chrome:
+        yield chrome

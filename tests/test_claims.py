@@ -60,8 +60,10 @@ def test_ratio_and_difference_of_exact_and_uncertain_numbers():
 
 
 def test_numbers_read_well():
-    found = [claims.number(x) for x in (0.0, 0.00504, 0.5, 12.345, 469.8, 12345.6, 3e-6, -0.22)]
-    assert found == ["0", "0.00504", "0.5", "12.3", "470", "12,300", "3.0e-06", "-0.22"]
+    found = [
+        claims.number(x) for x in (0.0, 0.00504, 0.00051, 0.5, 12.345, 469.8, 12345.6, 3e-6, -0.22)
+    ]
+    assert found == ["0", "0.00504", "0.0005", "0.5", "12.3", "470", "12,300", "< 0.0001", "-0.22"]
 
 
 NAMES = [

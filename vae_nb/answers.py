@@ -47,7 +47,7 @@ class _Words:
 
     def __getattr__(self, name: str) -> str:
         value = self._measured[name].value
-        return f"{100 * value:.0f} %" if self._in_percent else number(value)
+        return f"{100 * value:.0f}\u00a0%" if self._in_percent else number(value)
 
 
 def _fill(template: str, evidence: Evidence, **words: str) -> str:
@@ -153,7 +153,7 @@ image gives {this.pixel_variance}{same}.
         else f"{active} latents vary with the image, the others have been given up",
         same=", which is the same" if mean_image else "",
         why=f"At β = {beta:g} no latent is worth its price. The best answer that needs no code is "
-        "the mean image, which is what every reconstruction and every sample shows"
+        "the mean image, which is what every sampled reconstruction and every sample shows"
         if collapsed
         else f"At β = {beta:g} a latent is kept only while the error that it saves is worth its "
         "KL. What is too expensive to say is left out, and what is left out looks blurred",
@@ -204,8 +204,8 @@ def q5(evidence: Evidence, beta: float) -> str:
     return _fill(
         """
 **What we see,** with {run}, at the midpoints of 1,000 pairs with different labels. {torn}: they
-have {ae_strokes} strokes beyond those of their ends, the VAE's {vae_strokes}. Their sharpness
-relative to the start is {ae.percent.midpoint_sharpness} for the autoencoder and
+have {ae_strokes} strokes beyond those of their ends, the VAE's {vae_strokes}. Their sharpness,
+relative to real images, is {ae.percent.midpoint_sharpness} for the autoencoder and
 {this.percent.midpoint_sharpness} for the VAE. The classifier is in doubt by {ae.midpoint_entropy}
 nats at the autoencoder's midpoints and by {this.midpoint_entropy} at the VAE's.
 
@@ -283,33 +283,36 @@ def runs_table(models: Mapping[str, Mapping[str, Measured]]) -> str:
     """The measured figures of several models, a row each."""
     columns = {
         "MSE of the mean": "mse_mean",
-        "of a sample": "mse_sample",
+        "MSE of a sample": "mse_sample",
         "rate, nats": "rate",
         "active units": "active_units",
-        "sharpness, reconstructions": "sharpness_reconstructions",
-        "samples": "sharpness_prior",
+        "sharp recon\u00adstructions": "sharpness_reconstructions",
+        "sharp samples": "sharpness_prior",
         "FID of samples": "fid_prior",
-        "named with confidence": "confident_prior",
+        "samples named": "confident_prior",
     }
+    shares = ("sharpness_reconstructions", "sharpness_prior", "confident_prior")
     lines = ["| model | " + " | ".join(columns) + " |", "| --- |" + " ---: |" * len(columns)]
     for label, measured in models.items():
+        words = _Words(measured)
         cells = [
-            number(measured[key].value) if key in measured else "–" for key in columns.values()
+            getattr(words.percent if key in shares else words, key) if key in measured else "–"
+            for key in columns.values()
         ]
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def rate_and_error(measured: Mapping[str, Measured]) -> str:
-    """The rate and the squared error of a model, as two short lines."""
+    """The rate and the squared error (of a sample) of a model, as two short lines."""
     rate = f"{number(measured['rate'].value)} nats" if "rate" in measured else "no KL"
-    return f"{rate}\nMSE {measured['mse_mean'].value:.4f}"
+    return f"{rate}\n{measured['mse_sample'].value:.4f}"
 
 
 def what_beta_does(models: Mapping[str, Mapping[str, Measured]]) -> str:
     """One sentence on the range of rates and errors over models."""
     rates = [measured["rate"].value for measured in models.values() if "rate" in measured]
-    errors = [measured["mse_mean"].value for measured in models.values()]
+    errors = [measured["mse_sample"].value for measured in models.values()]
     return (
         f"Over these models the rate goes from {number(max(rates))} to {number(min(rates))} nats, "
         f"the squared error from {min(errors):.4f} to {max(errors):.4f}."

@@ -36,7 +36,7 @@ _STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlesize": "medium",
-    "font.size": 11,
+    "font.size": 12,  # a figure of 6 inches is still read on a phone
     "svg.fonttype": "none",
 }
 _DPI = 192  # twice the 96 px of a CSS inch: sharp on a phone
@@ -86,19 +86,16 @@ def training_curves(history: History, name: str) -> LiveFigure:
     Dots are the held-out values after each epoch.
     """
     last = history.held_out[-1]
-    finding = (
-        f"Reconstruction loss ends at {last['mse_sample']:.4f} and KL at {last['kl']:.3g} nats per "
-        "latent on held-out images"
-    )
+    of_kl = f" and the KL at {last['kl']:.3g} nats per latent" if any(history.kl) else ""
+    finding = f"On held-out images the loss ends at {last['mse_sample']:.4f}{of_kl}"
     with matplotlib.rc_context(_STYLE):
-        figure = _new(7.2, 2.7)
-        left, right = figure.subplots(1, 2)
+        panels = [(history.reconstruction, "mse_sample", RECONSTRUCTION, "reconstruction loss")]
+        if any(history.kl):  # an autoencoder has none
+            panels.append((history.kl, "kl", KL, "KL, nats per latent"))
+        figure = _new(3.1 * len(panels), 2.7)
         epochs = np.arange(1, len(history.held_out) + 1)
-        panels = (
-            (left, history.reconstruction, "mse_sample", RECONSTRUCTION, "reconstruction loss"),
-            (right, history.kl, "kl", KL, "KL, nats per latent"),
-        )
-        for axes, values, held_out, colour, title in panels:
+        places = figure.subplots(1, len(panels), squeeze=False)[0]
+        for axes, (values, held_out, colour, title) in zip(places, panels, strict=True):
             x = (np.arange(len(values)) + 1) / history.steps_per_epoch
             ends = [epoch[held_out] for epoch in history.held_out]
             axes.plot(x, values, color=colour, alpha=0.3, linewidth=0.8)
@@ -113,7 +110,7 @@ def training_curves(history: History, name: str) -> LiveFigure:
         figure,
         name,
         f"Training curves, with held-out values after each epoch as dots. {finding}.",
-        f"Two line charts over the epochs of training. {finding}.",
+        f"Line charts over the epochs of training. {finding}.",
     )
 
 
@@ -128,7 +125,7 @@ def reconstructions(
 ) -> LiveFigure:
     """Held-out images over their reconstructions: rows ``(label, (n, 1, 28, 28), MSE of all)``."""
     rows = [("original", originals), *((label, images) for label, images, _ in decoded)]
-    errors = ", ".join(f"{label} {error.value:.4f}" for label, _, error in decoded)
+    errors = ", ".join(f"{label}: {error.value:.4f}" for label, _, error in decoded)
     return _image_rows(
         rows,
         name,
@@ -143,7 +140,7 @@ def samples(
     grids: Sequence[tuple[str, Tensor, Measured]], name: str, columns: int = 6
 ) -> LiveFigure:
     """Grids of samples side by side: ``(title, (n, 1, 28, 28), confident share of 10,000)``."""
-    shares = ", ".join(f"{title} {100 * share.value:.0f} %" for title, _, share in grids)
+    shares = ", ".join(f"{title}: {100 * share.value:.0f}\u00a0%" for title, _, share in grids)
     return _image_grids(
         [(title, images) for title, images, _ in grids],
         name,
@@ -161,7 +158,7 @@ def interpolations(
 
     ``strokes`` are the extra strokes at the midpoint, by model, over all pairs.
     """
-    breaks = ", ".join(f"{label} {extra.value:+.2f}" for label, extra in strokes)
+    breaks = ", ".join(f"{label}: {extra.value:+.2f}" for label, extra in strokes)
     return _image_rows(
         rows,
         name,
@@ -176,15 +173,15 @@ def interpolations(
 def latent_rates(models: Sequence[tuple[str, Tensor, Measured]], name: str) -> LiveFigure:
     """KL of every latent, largest first: ``(label, (M,) in nats, active units)`` for each model."""
     found = ", ".join(
-        f"{label} {units.value:.0f} of {len(rates)}" for label, rates, units in models
+        f"{label}: {units.value:.0f} of {len(rates)}" for label, rates, units in models
     )
     with matplotlib.rc_context(_STYLE):
-        figure = _new(7.2, 2.2)
+        figure = _new(6.2, 2.3)
         panels = figure.subplots(1, len(models), squeeze=False, sharey=True)[0]
         for axes, (label, rates, _) in zip(panels, models, strict=True):
             ordered = rates.sort(descending=True).values.numpy()
             axes.bar(np.arange(1, len(ordered) + 1), ordered, color=KL, width=0.9)
-            axes.set(title=label, xlabel="latent, by its KL")
+            axes.set(title=label, xlabel="latent")
         panels[0].set_ylabel("KL, nats")
         # A collapsed model's KL is noise: do not blow it up to the height of the panel.
         panels[0].set_ylim(0, max(0.1, 1.05 * max(float(rates.max()) for _, rates, _ in models)))
@@ -219,7 +216,7 @@ def extra_strokes(
         axes.set(xlabel="threshold of ink", ylabel="extra strokes", xticks=thresholds)
         axes.legend(frameon=False)
     found = "; ".join(
-        f"{label} {', '.join(f'{each.value:+.2f}' for each in values)}" for label, values in models
+        f"{label}: {', '.join(f'{each.value:+.2f}' for each in values)}" for label, values in models
     )
     return LiveFigure(
         figure,
@@ -235,20 +232,20 @@ def beta_strip(
 ) -> LiveFigure:
     """What beta does: ``(title, reconstructions, samples, words below)`` for each model."""
     with matplotlib.rc_context(_STYLE):
-        figure = _new(1.3 * len(columns) + 0.9, 3.3)
+        figure = _new(0.9 * len(columns) + 0.7, 4.4)
         panels = figure.subplots(2, len(columns))
         for (title, decoded, drawn, below), top, bottom in zip(columns, *panels, strict=True):
-            _show(top, _tile(decoded, 2))
-            _show(bottom, _tile(drawn, 2))
+            _show(top, _tile(decoded, 1))
+            _show(bottom, _tile(drawn, 1))
             top.set_title(title)
-            bottom.set_xlabel(below, fontsize=9)
-        for axes, label in zip(panels[:, 0], ("recon-\nstructions", "samples"), strict=True):
-            axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=10)
+            bottom.set_xlabel(below, fontsize="small")
+        for axes, label in zip(panels[:, 0], ("reconstructions", "samples"), strict=True):
+            axes.set_ylabel(label)
     return LiveFigure(
         figure,
         name,
-        "Four held-out images reconstructed from the posterior mean (top) and four samples from "
-        f"N(0, I) (bottom), by model; below, the rate and the squared error. {finding}",
+        "The same held-out images reconstructed (top) and samples from N(0, I) (bottom), by model. "
+        f"Below each, its rate and its squared error. {finding}",
         f"A strip of reconstructions and samples by model. {finding}",
     )
 
@@ -258,11 +255,12 @@ def _image_rows(
 ) -> LiveFigure:
     columns = max(len(images) for _, images in rows)
     with matplotlib.rc_context(_STYLE):
-        figure = _new(scale * columns + 1.0, scale * len(rows) + 0.1)
+        margin = 0.2 + 0.1 * max(len(label) for label, _ in rows)
+        figure = _new(scale * columns + margin, scale * len(rows) + 0.1)
         grid = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
         for axes, (label, images) in zip(grid, rows, strict=True):
             _show(axes, _tile(images, len(images)))
-            axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=10)
+            axes.set_ylabel(label, rotation=0, ha="right", va="center")
     return LiveFigure(figure, name, caption, alt)
 
 

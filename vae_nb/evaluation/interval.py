@@ -69,7 +69,7 @@ def of_slope(x: Sequence[float], y: Sequence[float], blocks: int = 20) -> Measur
 
 
 def by_bootstrap(
-    statistic: Callable[[np.ndarray], float], count: int, resamples: int = 200, seed: int = 0
+    statistic: Callable[[np.ndarray], float], count: int, resamples: int = 100, seed: int = 0
 ) -> Measured:
     """A statistic of the rows 0..count-1 with its percentile interval over resampled rows."""
     generator = np.random.default_rng(seed)

@@ -13,7 +13,13 @@ from vae_nb import store
 from vae_nb.data import Dataset, load
 from vae_nb.evaluation import downstream, interpolation, latent, reconstruction, samples
 from vae_nb.evaluation.classifier import Classifier, classifier, features, probabilities
-from vae_nb.evaluation.interval import Measured, of_mean, of_share, of_slope
+from vae_nb.evaluation.interval import (
+    Measured,
+    by_bootstrap,
+    of_mean,
+    of_share,
+    of_slope,
+)
 from vae_nb.models import Autoencoder, in_batches
 from vae_nb.store import Run
 
@@ -64,18 +70,14 @@ def _measure(run: Run, dataset: Dataset) -> dict[str, Measured]:
     }
 
 
-def _exactly(value: float) -> Measured:
-    """A number that has no sampling error of its own."""
-    return Measured(value, value, value)
-
-
 def _reconstructions(run: Run, dataset: Dataset, judge: Classifier) -> dict[str, Measured]:
     images = dataset.test_images
     of_mean_code = reconstruction.reconstruct(run.model, images)
     same = probabilities(judge, of_mean_code).argmax(1) == probabilities(judge, images).argmax(1)
     sampled = reconstruction.reconstruct_sampled(run.model, images)
+    variance = reconstruction.pixel_variance(images)
     return {
-        "pixel_variance": _exactly(reconstruction.pixel_variance(images)),
+        "pixel_variance": Measured(variance, variance, variance),  # of the data, not estimated
         "mse_mean": reconstruction.mse(images, of_mean_code),
         "mse_sample": reconstruction.mse(images, sampled),
         "r_squared": reconstruction.r_squared(images, of_mean_code),
@@ -101,7 +103,9 @@ def _samples(run: Run, dataset: Dataset, judge: Classifier, real: Tensor) -> dic
             f"fid_{source}": of_mean([samples.fid(real, part) for part in sets]),
             f"kid_{source}": of_mean([samples.kid(real, part) for part in sets]),
             f"confident_{source}": samples.confident_share(named),
-            f"balance_{source}": _exactly(samples.class_balance(named)),
+            f"balance_{source}": by_bootstrap(
+                lambda rows, named=named: samples.class_balance(named[rows]), count
+            ),
             f"sharpness_{source}": reconstruction.sharpness(drawn[:count], dataset.test_images),
         }
         if source == "prior":
@@ -113,11 +117,10 @@ def _samples(run: Run, dataset: Dataset, judge: Classifier, real: Tensor) -> dic
 def _latents(run: Run, dataset: Dataset) -> dict[str, Measured]:
     images = dataset.test_images
     codes = in_batches(run.model, run.model.code, images)
+    drawn = reconstruction.sampled_codes(run.model, images)
     values = {
-        "active_units": _exactly(latent.active_units(codes)),
-        "prior_gap": _exactly(
-            latent.distance_to_prior(reconstruction.sampled_codes(run.model, images))
-        ),
+        "active_units": by_bootstrap(lambda rows: latent.active_units(codes[rows]), len(codes)),
+        "prior_gap": by_bootstrap(lambda rows: latent.distance_to_prior(drawn[rows]), len(codes)),
     }
     if isinstance(run.model, Autoencoder):
         return values
@@ -140,8 +143,8 @@ def _interpolations(
     start, end = interpolation.pairs(labels, PAIRS)
     paths = interpolation.interpolate(run.model, images[start], images[end])
     seen = features(judge, paths.flatten(0, 1)).unflatten(0, paths.shape[:2])
-    middle = probabilities(judge, paths[:, paths.shape[1] // 2])
-    entropy = torch.special.entr(middle).sum(1)
+    midpoints = paths[:, paths.shape[1] // 2]
+    entropy = torch.special.entr(probabilities(judge, midpoints)).sum(1)
     values = {
         f"extra_strokes_{threshold:g}": interpolation.extra_strokes(paths, threshold)
         for threshold in interpolation.THRESHOLDS
@@ -149,7 +152,9 @@ def _interpolations(
     return values | {
         "evenness": interpolation.evenness(seen),
         "midpoint_entropy": of_mean(entropy.numpy()),
-        "midpoint_sharpness": reconstruction.sharpness(paths[:, paths.shape[1] // 2], paths[:, 0]),
+        "midpoint_sharpness": reconstruction.sharpness(
+            paths[:, paths.shape[1] // 2], images[start]
+        ),
     }
 
 
