@@ -50,6 +50,22 @@ def test_slope_of_a_noisy_line():
     assert found.low < 3 < found.high and found.high - found.low < 0.3
 
 
+def test_a_slope_needs_three_points():
+    assert interval.of_slope([0, 1, 2], [0, 2, 4]).value == pytest.approx(2)
+    assert np.isnan(interval.of_slope([0, 1], [0, 2]).value)
+
+
+def test_jackknife_of_a_mean_is_its_t_interval_and_covers():
+    generator = np.random.default_rng(3)
+    covered = []
+    for _ in range(400):
+        draws = generator.normal(3.0, 2.0, 400)
+        found = interval.by_jackknife(lambda rows, draws=draws: draws[rows].mean(), 400)
+        covered.append(found.low <= 3.0 <= found.high)
+    assert 0.92 < np.mean(covered) < 0.98
+    assert found.high - found.value == pytest.approx(2.09 * 2.0 / 20, rel=0.6)
+
+
 # --- reconstruction ---
 
 
@@ -141,9 +157,10 @@ def test_an_autoencoder_s_sampled_codes_are_its_codes(images):
 
 def test_fid_of_identical_sets_is_zero_and_of_shifted_gaussians_the_shift(noise):
     first, second = noise(4000, 6), noise(4000, 6, seed=1)
-    assert samples.fid(first, first) == pytest.approx(0, abs=1e-6)
+    assert samples.fid(first, first).value == pytest.approx(0, abs=1e-6)
     # Equal covariances: only the distance of the means counts.
-    assert samples.fid(first, second + 2.0) == pytest.approx(6 * 4.0, rel=0.05)
+    shifted = samples.fid(first, second + 2.0)
+    assert shifted.value == pytest.approx(6 * 4.0, rel=0.05)
 
 
 def test_fid_is_the_closed_form(noise):
@@ -151,13 +168,14 @@ def test_fid_is_the_closed_form(noise):
     a, b = np.cov(first.T.double()), np.cov(second.T.double())
     gap = (first.mean(0) - second.mean(0)).square().sum().item()
     expected = gap + np.trace(a + b - 2 * linalg.sqrtm(a @ b).real)
-    assert samples.fid(first, second) == pytest.approx(expected, rel=1e-3)
+    assert samples.fid(first, second).value == pytest.approx(expected, rel=1e-3)
 
 
 def test_kid_is_unbiased_and_sees_a_shift(noise):
     first, second = noise(2000, 8), noise(2000, 8, seed=1)
-    assert abs(samples.kid(first, second, 500)) < 0.02
-    assert samples.kid(first, second + 1.0, 500) > 0.5
+    same = samples.kid(first, second, 500)
+    assert abs(same.value) < 0.02 and same.low < same.value < same.high
+    assert samples.kid(first, second + 1.0, 500).low > 0.5
     state = torch.random.get_rng_state()
     samples.kid(first, second, 500)
     assert torch.equal(state, torch.random.get_rng_state())

@@ -87,6 +87,8 @@ class Claim:
 
 def number(value: float) -> str:
     """Three significant digits, as a reader wants them: no powers of ten, no noise behind zero."""
+    if math.isnan(value):
+        return "–"
     if 0 < abs(value) < 1e-4:
         return "< 0.0001" if value > 0 else "> -0.0001"
     rounded = float(f"{value:.3g}") if abs(value) >= 1e-3 else round(value, 4)

@@ -15,7 +15,7 @@ from vae_nb.evaluation import downstream, interpolation, latent, reconstruction,
 from vae_nb.evaluation.classifier import Classifier, classifier, features, probabilities
 from vae_nb.evaluation.interval import (
     Measured,
-    by_bootstrap,
+    by_jackknife,
     of_mean,
     of_share,
     of_slope,
@@ -23,7 +23,6 @@ from vae_nb.evaluation.interval import (
 from vae_nb.models import Autoencoder, in_batches
 from vae_nb.store import Run
 
-DRAWS = 3  # independent sets of samples, for the interval of a distance between sets
 PAIRS = 1000  # of images, for interpolations
 
 
@@ -92,24 +91,23 @@ def _samples(run: Run, dataset: Dataset, judge: Classifier, real: Tensor) -> dic
     values = {}
     for source in ("prior", "mixture"):
         if source == "prior":
-            drawn = samples.from_prior(run.model, DRAWS * count, seed=run.recipe.seed)
+            drawn = samples.from_prior(run.model, count, seed=run.recipe.seed)
         else:
             drawn = samples.from_mixture(
-                run.model, dataset.train_images[:10000], DRAWS * count, seed=run.recipe.seed
+                run.model, dataset.train_images[:10000], count, seed=run.recipe.seed
             )
-        sets = features(judge, drawn).split(count)
-        named = probabilities(judge, drawn[:count])
+        seen, named = features(judge, drawn), probabilities(judge, drawn)
         values |= {
-            f"fid_{source}": of_mean([samples.fid(real, part) for part in sets]),
-            f"kid_{source}": of_mean([samples.kid(real, part) for part in sets]),
+            f"fid_{source}": samples.fid(real, seen),
+            f"kid_{source}": samples.kid(real, seen),
             f"confident_{source}": samples.confident_share(named),
-            f"balance_{source}": by_bootstrap(
+            f"balance_{source}": by_jackknife(
                 lambda rows, named=named: samples.class_balance(named[rows]), count
             ),
-            f"sharpness_{source}": reconstruction.sharpness(drawn[:count], dataset.test_images),
+            f"sharpness_{source}": reconstruction.sharpness(drawn, dataset.test_images),
         }
         if source == "prior":
-            precision, recall = samples.precision_and_recall(real, sets[0])
+            precision, recall = samples.precision_and_recall(real, seen)
             values |= {"precision_prior": precision, "recall_prior": recall}
     return values
 
@@ -119,8 +117,8 @@ def _latents(run: Run, dataset: Dataset) -> dict[str, Measured]:
     codes = in_batches(run.model, run.model.code, images)
     drawn = reconstruction.sampled_codes(run.model, images)
     values = {
-        "active_units": by_bootstrap(lambda rows: latent.active_units(codes[rows]), len(codes)),
-        "prior_gap": by_bootstrap(lambda rows: latent.distance_to_prior(drawn[rows]), len(codes)),
+        "active_units": by_jackknife(lambda rows: latent.active_units(codes[rows]), len(codes)),
+        "prior_gap": by_jackknife(lambda rows: latent.distance_to_prior(drawn[rows]), len(codes)),
     }
     if isinstance(run.model, Autoencoder):
         return values
@@ -174,16 +172,14 @@ def _downstream(run: Run, dataset: Dataset) -> dict[str, Measured]:
 def _measure_floor(dataset: Dataset) -> dict[str, Measured]:
     judge = classifier(dataset)
     real = features(judge, dataset.test_images)
-    count = len(real)
-    sets = features(judge, load(dataset.name).train_images[: DRAWS * count]).split(count)
-    precision, recall = samples.precision_and_recall(real, sets[0])
+    others = features(judge, load(dataset.name).train_images[: len(real)])
+    named = probabilities(judge, dataset.test_images)
+    precision, recall = samples.precision_and_recall(real, others)
     return {
-        "fid": of_mean([samples.fid(real, part) for part in sets]),
-        "kid": of_mean([samples.kid(real, part) for part in sets]),
+        "fid": samples.fid(real, others),
+        "kid": samples.kid(real, others),
         "precision": precision,
         "recall": recall,
-        "confident": samples.confident_share(probabilities(judge, dataset.test_images)),
-        "accuracy": of_share(
-            (probabilities(judge, dataset.test_images).argmax(1) == dataset.test_labels).numpy()
-        ),
+        "confident": samples.confident_share(named),
+        "accuracy": of_share((named.argmax(1) == dataset.test_labels).numpy()),
     }

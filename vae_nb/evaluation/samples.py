@@ -6,16 +6,19 @@ images, because the Fréchet distance depends on their number (its bias falls as
 
 from __future__ import annotations
 
+import math
 import warnings
 
+import numpy as np
 import torch
+from scipy import stats
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
-from vae_nb.evaluation.interval import Measured, of_share
+from vae_nb.evaluation.interval import Measured, by_jackknife, of_share
 from vae_nb.evaluation.reconstruction import sampled_codes
 from vae_nb.models import VAE, Autoencoder, in_batches, sample_prior
 
@@ -57,34 +60,41 @@ class _Features(nn.Module):
         return features
 
 
-def fid(real: Tensor, samples: Tensor) -> float:
+def fid(real: Tensor, samples: Tensor) -> Measured:
     """Fréchet distance of two sets of features, each ``(n, F)`` (Heusel et al. 2017); 0 is best.
 
-    Unit: squared feature length; comparable only for one classifier and one n.
+    Unit: squared feature length; comparable only for one classifier and one n. The interval is that
+    of drawing the samples again.
     """
-    metric = FrechetInceptionDistance(feature=_Features(real.shape[1]))
+    metric = FrechetInceptionDistance(feature=_Features(real.shape[1]), reset_real_features=False)
     metric.set_dtype(torch.float64)
     metric.update(real.double(), real=True)
-    metric.update(samples.double(), real=False)
-    return metric.compute().item()
+
+    def distance(rows: np.ndarray) -> float:
+        metric.reset()
+        metric.update(samples[rows].double(), real=False)
+        return metric.compute().item()
+
+    return by_jackknife(distance, len(samples))
 
 
-def kid(real: Tensor, samples: Tensor, subset: int = 1000) -> float:
+def kid(real: Tensor, samples: Tensor, subset: int = 1000, subsets: int = 20) -> Measured:
     """Kernel distance (MMD^2, cubic kernel; Bińkowski et al. 2018) of two sets of features.
 
-    It has no bias from n, so that its floor is 0.
+    It has no bias from n, so that its floor is 0. The interval is over random subsets.
     """
     with warnings.catch_warnings():  # that it keeps all features; here they are small
         warnings.simplefilter("ignore", UserWarning)
         metric = KernelInceptionDistance(
-            feature=_Features(real.shape[1]), subsets=20, subset_size=min(subset, len(real))
+            feature=_Features(real.shape[1]), subsets=subsets, subset_size=min(subset, len(real))
         )
     metric.update(real, real=True)
     metric.update(samples, real=False)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        mean, _ = metric.compute()
-    return mean.item()
+        mean, spread = (number.item() for number in metric.compute())
+    half = spread / math.sqrt(subsets) * stats.t.ppf(0.975, subsets - 1)
+    return Measured(mean, mean - half, mean + half)
 
 
 def precision_and_recall(
