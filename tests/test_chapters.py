@@ -142,7 +142,7 @@ def test_papermill_runs_a_chapter_from_any_folder_with_any_beta(tmp_path):
     ("name", "parameter", "value", "message"),
     [
         *((name, "bta", 0.5, "unknown parameter 'bta'") for name in [*CHAPTERS, "index"]),
-        ("index", "betas", [0.1, -1.0], "beta = -1.0"),
+        ("index", "betas", [0.1, -1.0], "unknown parameter 'betas'"),
         ("beta_ten", "beta", -1, "beta = -1"),
         ("beta_ten", "beta", math.nan, "beta = nan"),
         ("beta_ten", "beta", math.inf, "beta = inf"),
