@@ -119,8 +119,8 @@ def test_same_seed_same_weights_whatever_the_global_state(tiny):
 
 
 def test_beta_is_what_is_minimised(tiny):
-    _, free = train(small(beta=0.0, epochs=2), tiny)
-    _, priced = train(small(beta=10.0, epochs=2), tiny)
+    _, free = train(small(beta=0.0, epochs=8, images=1920), tiny)
+    _, priced = train(small(beta=10.0, epochs=8, images=1920), tiny)
     assert priced.held_out[-1]["kl"] < 0.2 * free.held_out[-1]["kl"]
 
 
@@ -175,6 +175,27 @@ def test_progress_is_shown_only_where_it_is_wanted(tiny, capfd, monkeypatch):
     monkeypatch.setenv("VAE_NB_PROGRESS", "0")
     train(small(), tiny)
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("kernel", "variables", "wanted"),
+    [
+        (False, {}, False),  # no terminal
+        (True, {}, False),  # papermill or the book: output is kept
+        (True, {"JPY_SESSION_NAME": "x.ipynb"}, True),
+        (True, {"JPY_SESSION_NAME": "x.ipynb", "VAE_NB_PROGRESS": "0"}, False),
+        (False, {"VAE_NB_PROGRESS": "1"}, True),
+    ],
+)
+def test_progress_is_for_somebody_who_looks(kernel, variables, wanted, monkeypatch):
+    modules = {name: module for name, module in sys.modules.items() if name != "ipykernel"}
+    monkeypatch.setattr(sys, "modules", modules | ({"ipykernel": None} if kernel else {}))
+    for name in ("JPY_SESSION_NAME", "VSCODE_PID", "COLAB_RELEASE_TAG", "VAE_NB_PROGRESS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False, raising=False)
+    assert training._progress_wanted() is wanted
 
 
 def test_importing_the_package_has_no_side_effects():

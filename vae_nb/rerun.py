@@ -61,7 +61,7 @@ def rerun(
             value, and the executed ``notebooks/``. The same re-run replaces it.
         book: the folder of the chapters, if they are not where this package was installed from.
         execute_only: leave the pages out and make the notebooks only.
-        **parameters: any other parameters of the chapter (``index`` has one named ``betas``).
+        **parameters: any other parameters of the chapter.
 
     Returns:
         The pages in the order of ``betas``, after the index where there are several; with

@@ -187,14 +187,20 @@ def choose_device(name: str | None = None) -> torch.device:
     return torch.device(name)
 
 
-def _progress_wanted() -> bool:
-    """In a terminal and in a live notebook, but not in a page that is being built.
+# What JupyterLab, VS Code and Colab set for the kernel of a notebook that somebody looks at.
+_LIVE_NOTEBOOK = ("JPY_SESSION_NAME", "VSCODE_PID", "COLAB_RELEASE_TAG")
 
-    The build (and anything else whose output is kept) sets ``VAE_NB_PROGRESS=0``.
+
+def _progress_wanted() -> bool:
+    """In a terminal and in a live notebook, but not where output is kept: a book, papermill.
+
+    ``VAE_NB_PROGRESS=0`` turns it off everywhere, and any other value on.
     """
-    if os.environ.get("VAE_NB_PROGRESS") == "0":
-        return False
-    return sys.stderr.isatty() or "ipykernel" in sys.modules
+    if wanted := os.environ.get("VAE_NB_PROGRESS"):
+        return wanted != "0"
+    if "ipykernel" in sys.modules:
+        return any(name in os.environ for name in _LIVE_NOTEBOOK)
+    return sys.stderr.isatty()
 
 
 def train(
