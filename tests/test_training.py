@@ -205,7 +205,7 @@ def state():
     return (random.getstate(), numpy.random.get_state()[1].tolist(), warnings.filters[:],
             torch.random.get_rng_state().tolist(), dict(matplotlib.rcParams),
             torch.get_num_threads())
-import torchmetrics, sklearn.mixture, sklearn.linear_model, IPython.display, tqdm.auto
+import torchmetrics, sklearn.mixture, sklearn.linear_model, IPython.display, tqdm
 import scipy.ndimage
 import platformdirs, filelock, safetensors.torch, scipy.stats, torchmetrics.image.fid
 before = state()

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from vae_nb.data import DATASETS, Dataset
 from vae_nb.models import VAE, Autoencoder
