@@ -14,6 +14,7 @@ PAGES = (
     "beta_tuned",
     "interpolation",
     "objective",
+    "metrics",
     "data",
     "rerun",
     "references",

@@ -68,10 +68,18 @@ def test_numbers_read_well():
 
 NAMES = [
     *("mse_mean", "mse_sample", "r_squared", "ssim", "same_label", "pixel_variance"),
-    *("sharpness_reconstructions", "sharpness_prior", "sharpness_mixture"),
+    *("sharpness_reconstructions", "sharpness_sampled", "sharpness_prior", "sharpness_mixture"),
     *("fid_prior", "fid_mixture", "confident_prior", "confident_mixture", "confident"),
     *("active_units", "prior_gap", "rate", "rate_slope", "rate_at_half", "rate_at_end"),
-    *("extra_strokes_0.5", "evenness", "midpoint_entropy", "midpoint_sharpness", "probe"),
+    *(
+        "extra_strokes_0.3",
+        "extra_strokes_0.5",
+        "extra_strokes_0.7",
+        "evenness",
+        "midpoint_entropy",
+        "midpoint_sharpness",
+        "probe",
+    ),
 ]
 
 
@@ -122,8 +130,8 @@ def named(name: str):
         (
             "C3.1",
             "this",
-            {"sharpness_reconstructions": 0.1, "sharpness_prior": 0.1},
-            {"sharpness_reconstructions": 0.9, "sharpness_prior": 0.9},
+            {"sharpness_sampled": 0.1, "sharpness_prior": 0.1},
+            {"sharpness_sampled": 0.9, "sharpness_prior": 0.9},
         ),
         ("C5.3", "this", {"probe": 0.9}, {"probe": 0.3}),
         (
@@ -170,7 +178,7 @@ def test_sentences_follow_the_measurements():
     collapsed = answers.q3(evidence(this=model(active_units=0)), 10.0)
     alive = answers.q3(evidence(this=model(active_units=12)), 0.5)
     assert "collapsed" in collapsed and "collapsed" not in alive
-    assert "12 latents" in alive and "the report has β = 10" in alive
+    assert "12 of the latents" in alive and "the report has β = 10" in alive
 
     def torn(ae: float, vae: float) -> str:
         roles = {

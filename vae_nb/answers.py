@@ -79,8 +79,8 @@ same class. Its samples from $z \\sim N(0, I)$ are {poor}: our classifier names
 of {ae.prior_gap} from $N(0, I)$ per latent (0 would be the prior), so that a random code lands
 where no image was mapped, and nobody asked the decoder what to draw there.
 
-**The proof** is the right half of the figure. The decoder is the same; only the codes come from a
-mixture of ten Gaussians that was fitted to the training codes. The Fréchet distance (FID) to
+**A test of this** is the right half of the figure. The decoder is the same; only the codes come
+from a mixture of ten Gaussians that was fitted to the training codes. The Fréchet distance (FID) to
 held-out images goes from {ae.fid_prior} to {ae.fid_mixture} and the share named with confidence to
 {ae.percent.confident_mixture}: {proof}.
 """,
@@ -114,7 +114,7 @@ the end of the training.
         poor="poor" if this["confident_prior"].high < FEW else "not all poor",
         rising="keeps rising"
         if this["rate_slope"].low > 0 and growth(evidence, "this").low > GROWTH
-        else "rises ever more slowly"
+        else "still rises"
         if this["rate_slope"].low > 0
         else "does not keep rising",
         price="With β = 0 only the reconstruction is left in the objective. Nothing pays for the "
@@ -138,7 +138,7 @@ def q3(evidence: Evidence, beta: float) -> str:
     mean_image = 0.95 < ratio(this["mse_sample"], this["pixel_variance"]).value < 1.05
     return _fill(
         """
-**What we see,** at {run}. Reconstructions have {this.percent.sharpness_reconstructions} of the
+**What we see,** at {run}. Sampled reconstructions have {this.percent.sharpness_sampled} of the
 sharpness of real images, samples {this.percent.sharpness_prior}. The rate is {this.rate} nats.
 {story}. The error of a sampled reconstruction is {this.mse_sample}; always answering with the mean
 image gives {this.pixel_variance}{same}.
@@ -150,13 +150,15 @@ image gives {this.pixel_variance}{same}.
         story="“Blurred” is too kind: the posterior has **collapsed**. Every image gets the same "
         "posterior, the prior itself, and the code carries nothing"
         if collapsed
-        else f"{active} latents vary with the image, the others have been given up",
+        else f"{active} of the latents vary with the image",
         same=", which is the same" if mean_image else "",
         why=f"At β = {beta:g} no latent is worth its price. The best answer that needs no code is "
         "the mean image, which is what every sampled reconstruction and every sample shows"
         if collapsed
         else f"At β = {beta:g} a latent is kept only while the error that it saves is worth its "
-        "KL. What is too expensive to say is left out, and what is left out looks blurred",
+        "KL. What is too expensive to say is left out, and what is left out looks blurred"
+        if beta > 0
+        else "At β = 0 the code is free, so nothing is left out for its price",
         trap="\n\n*Mind the batch normalisation:* in training the decoder has only seen noisy "
         f"codes. Decoding the posterior mean has an error of {number(this['mse_mean'].value)}, "
         f"*worse* than the {number(this['mse_sample'].value)} of decoding a sample."
@@ -170,7 +172,10 @@ def q4(evidence: Evidence, beta: float, low: float, high: float) -> str:
     this = evidence["this"]
     models = {low: evidence["low"], beta: this, high: evidence["high"]}
     fids = {b: measured["fid_prior"].value for b, measured in models.items()}
-    errors = {b: measured["mse_mean"].value for b, measured in models.items()}
+    errors = {b: measured["mse_sample"].value for b, measured in models.items()}
+    named = {b: measured["confident_prior"].value for b, measured in models.items()}
+    best = min(fids, key=fids.__getitem__)
+    rivals = [b for b in models if models[b]["fid_prior"].low <= models[best]["fid_prior"].high]
     return _fill(
         """
 **What we expect.** A well-tuned VAE reconstructs what matters and lets samples from $N(0, I)$ pass
@@ -181,18 +186,21 @@ for data, because its codes fill the prior. The two wishes pull against each oth
 {this.percent.confident_prior} of the samples with confidence; their sharpness is
 {this.percent.sharpness_prior}{soft}. The codes are {this.prior_gap} per latent away from $N(0, I)$
 (autoencoder: {ae.prior_gap}). The KL {settled}: the rate is {this.rate_at_half} nats at half-time
-and {this.rate_at_end} at the end.
+and {this.rate_at_end} at the end, while the learning rate falls to zero.
 
-**Is it the best β?** That depends on what is asked. Of the three here reconstructions are closest
-at β = {closest}, as they must be at the lowest if training does its work. Samples are nearest to
-the data, by FID, at β = {best} ({listed}).
+**Is it the best β?** That depends on what is asked. Of the three here sampled reconstructions are
+closest at β = {closest}; they must be at the lowest if training finds the optimum. Samples are
+nearest to the data, by FID, at β = {best} ({listed}), and most of them are named with confidence at
+β = {named}.
 """,
         evidence,
         run=_run_with(beta, 0.1),
         soft="" if this["sharpness_prior"].low >= SHARP else ", visibly soft",
         settled="has settled" if growth(evidence, "this").high <= GROWTH else "has not settled",
         closest=f"{min(errors, key=errors.__getitem__):g}",
-        best=f"{min(fids, key=fids.__getitem__):g}",
+        best=" and ".join(f"{b:g}" for b in rivals)
+        + (", which are not told apart" if len(rivals) > 1 else ""),
+        named=f"{max(named, key=named.__getitem__):g}",
         listed=", ".join(f"{number(fid)} at {b:g}" for b, fid in fids.items()),
     )
 
@@ -210,7 +218,7 @@ relative to real images, is {ae.percent.midpoint_sharpness} for the autoencoder 
 nats at the autoencoder's midpoints and by {this.midpoint_entropy} at the VAE's.
 
 **Why.** A straight line between two codes of the autoencoder may cross a region to which no image
-was mapped. {drawn} And mind the price: blur hides breaks, and the VAE's reconstructions have an
+was mapped. {drawn} And mind the price: blur may hide breaks, and the VAE's reconstructions have an
 error of {this.mse_mean} against {ae.mse_mean}.
 
 **Is the code more useful?** A linear probe with 1,000 labels {useful}: {vae_probe} against
@@ -228,16 +236,16 @@ error of {this.mse_mean} against {ae.mse_mean}.
         vae_strokes=f"{this['extra_strokes_0.5'].value:+.2f}",
         drawn="The KL draws the VAE's posteriors together around the origin until they overlap, so "
         "that the line stays where the decoder has been trained."
-        if beta > 0
-        else "Without a price on its KL nothing draws the VAE's posteriors together either.",
+        if this["prior_gap"].high < 0.1
+        else "This VAE's codes do not follow the prior either, so its lines may do the same.",
         useful=_by_sign(
             difference(this["probe"], ae["probe"]),
             "reads the VAE's code better",
             "reads the VAE's code worse",
             "does not tell the two apart",
         ),
-        vae_probe=f"{100 * this['probe'].value:.1f} %",
-        ae_probe=f"{100 * ae['probe'].value:.1f} %",
+        vae_probe=f"{100 * this['probe'].value:.1f}\u00a0%",
+        ae_probe=f"{100 * ae['probe'].value:.1f}\u00a0%",
     )
 
 

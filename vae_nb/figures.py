@@ -87,7 +87,7 @@ def training_curves(history: History, name: str) -> LiveFigure:
     """
     last = history.held_out[-1]
     of_kl = f" and the KL at {last['kl']:.3g} nats per latent" if any(history.kl) else ""
-    finding = f"On held-out images the loss ends at {last['mse_sample']:.4f}{of_kl}"
+    finding = f"On held-out images the reconstruction loss ends at {last['mse_sample']:.4f}{of_kl}"
     with matplotlib.rc_context(_STYLE):
         panels = [(history.reconstruction, "mse_sample", RECONSTRUCTION, "reconstruction loss")]
         if any(history.kl):  # an autoencoder has none
@@ -129,8 +129,9 @@ def reconstructions(
     return _image_rows(
         rows,
         name,
-        "Held-out images (top) and their reconstructions from the code or posterior mean. Mean "
-        f"squared error over the whole held-out set: {errors}.",
+        "Held-out images (top) and their reconstructions: from the code or the posterior mean, and "
+        "in a row named *sample* from a posterior sample. Mean squared error over the whole "
+        f"held-out set: {errors}.",
         f"{len(originals)} images and below them their reconstructions. Mean squared error: "
         f"{errors}.",
     )
@@ -159,13 +160,15 @@ def interpolations(
     ``strokes`` are the extra strokes at the midpoint, by model, over all pairs.
     """
     breaks = ", ".join(f"{label}: {extra.value:+.2f}" for label, extra in strokes)
+    change = max((path - path[:1]).abs().mean(dim=(1, 2, 3)).max().item() for _, path in rows)
+    way = "equal steps between their codes" if change > 0.01 else "steps that all look the same"
     return _image_rows(
         rows,
         name,
-        "From one image to another in equal steps between their codes; both ends are "
+        f"From one image to another in {way}; both ends are "
         f"reconstructions. Extra strokes at the midpoint, mean over 1,000 pairs: {breaks}.",
-        f"{len(rows)} rows, each turning one image into another. Extra strokes at the midpoint: "
-        f"{breaks}.",
+        f"{len(rows)} rows, each from one image to another in {way}. Extra strokes at the "
+        f"midpoint: {breaks}.",
         scale=0.55,
     )
 
@@ -182,6 +185,8 @@ def latent_rates(models: Sequence[tuple[str, Tensor, Measured]], name: str) -> L
             ordered = rates.sort(descending=True).values.numpy()
             axes.bar(np.arange(1, len(ordered) + 1), ordered, color=KL, width=0.9)
             axes.set(title=label, xlabel="latent")
+            if ordered[0] < 1e-3:
+                axes.text(0.5, 0.5, "all below 0.001 nats", transform=axes.transAxes, ha="center")
         panels[0].set_ylabel("KL, nats")
         # A collapsed model's KL is noise: do not blow it up to the height of the panel.
         panels[0].set_ylim(0, max(0.1, 1.05 * max(float(rates.max()) for _, rates, _ in models)))
@@ -244,8 +249,9 @@ def beta_strip(
     return LiveFigure(
         figure,
         name,
-        "The same held-out images reconstructed (top) and samples from N(0, I) (bottom), by model. "
-        f"Below each, its rate and its squared error. {finding}",
+        "The same held-out images, reconstructed from one posterior sample (top), and samples from "
+        "N(0, I) (bottom), by model. Below each, its rate and the squared error of such "
+        f"reconstructions. {finding}",
         f"A strip of reconstructions and samples by model. {finding}",
     )
 

@@ -114,7 +114,7 @@ class Recipe:
 
     def __str__(self) -> str:
         name = "autoencoder" if self.model == "ae" else f"VAE, β = {self.beta:g}"
-        return f"{name} ({self.epochs} epochs, seed {self.seed})"
+        return f"{name} (width {self.width}, {self.epochs} epochs, seed {self.seed})"
 
 
 def recipe(

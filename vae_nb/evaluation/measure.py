@@ -82,6 +82,7 @@ def _reconstructions(run: Run, dataset: Dataset, judge: Classifier) -> dict[str,
         "r_squared": reconstruction.r_squared(images, of_mean_code),
         "ssim": reconstruction.ssim(images, of_mean_code),
         "sharpness_reconstructions": reconstruction.sharpness(of_mean_code, images),
+        "sharpness_sampled": reconstruction.sharpness(sampled, images),
         "same_label": of_share(same.numpy()),
     }
 
