@@ -186,7 +186,7 @@ for data, because its codes fill the prior. The two wishes pull against each oth
 {this.percent.confident_prior} of the samples with confidence; their sharpness is
 {this.percent.sharpness_prior}{soft}. The codes are {this.prior_gap} per latent away from $N(0, I)$
 (autoencoder: {ae.prior_gap}). The KL {settled}: the rate is {this.rate_at_half} nats at half-time
-and {this.rate_at_end} at the end, while the learning rate falls to zero.
+and {this.rate_at_end} at the end.
 
 **Is it the best β?** That depends on what is asked. Of the three here sampled reconstructions are
 closest at β = {closest}; they must be at the lowest if training finds the optimum. Samples are
