@@ -178,6 +178,8 @@ def test_sentences_follow_the_measurements():
     collapsed = answers.q3(evidence(this=model(active_units=0)), 10.0)
     alive = answers.q3(evidence(this=model(active_units=12)), 0.5)
     assert "collapsed" in collapsed and "collapsed" not in alive
+    unfinished = answers.q3(evidence(this=model(active_units=0, mse_sample=0.9)), 0.5)
+    assert "mean image, which" in collapsed and "too short" in unfinished
     assert "12 of the latents" in alive and "the report has β = 10" in alive
 
     def torn(ae: float, vae: float) -> str:

@@ -154,6 +154,9 @@ image gives {this.pixel_variance}{same}.
         same=", which is the same" if mean_image else "",
         why=f"At β = {beta:g} no latent is worth its price. The best answer that needs no code is "
         "the mean image, which is what every sampled reconstruction and every sample shows"
+        if collapsed and mean_image
+        else f"Either no latent is worth its price at β = {beta:g}, or this training was too short "
+        "for one to be. A code that carries nothing leaves the decoder with one picture for all"
         if collapsed
         else f"At β = {beta:g} a latent is kept only while the error that it saves is worth its "
         "KL. What is too expensive to say is left out, and what is left out looks blurred"
