@@ -76,7 +76,7 @@ same class. Its samples from $z \\sim N(0, I)$ are {poor}: our classifier names
 {ae.percent.confident_prior} of them with confidence (of real images {floor.percent.confident}).
 
 **Why.** Nothing in its objective says *where* codes should lie. The encoder put them at a distance
-of {ae.prior_gap} from $N(0, I)$ per latent (0 would be the prior), so that a random code lands
+of {ae.prior_gap} from $N(0, I)$ per latent (0 would be the prior), so that a random code may land
 where no image was mapped, and nobody asked the decoder what to draw there.
 
 **A test of this** is the right half of the figure. The decoder is the same; only the codes come
@@ -193,8 +193,8 @@ and {this.rate_at_end} at the end.
 
 **Is it the best β?** That depends on what is asked. Of the three here sampled reconstructions are
 closest at β = {closest}; they must be at the lowest if training finds the optimum. Samples are
-nearest to the data, by FID, at β = {best} ({listed}), and most of them are named with confidence at
-β = {named}.
+nearest to the data, by FID, at β = {best} ({listed}); the largest share of them is named with
+confidence at β = {named}.
 """,
         evidence,
         run=_run_with(beta, 0.1),

@@ -151,9 +151,7 @@ def _interpolations(
     return values | {
         "evenness": interpolation.evenness(seen),
         "midpoint_entropy": of_mean(entropy.numpy()),
-        "midpoint_sharpness": reconstruction.sharpness(
-            paths[:, paths.shape[1] // 2], images[start]
-        ),
+        "midpoint_sharpness": reconstruction.sharpness(midpoints, images[start]),
     }
 
 
