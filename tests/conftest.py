@@ -40,7 +40,7 @@ def run():
     from vae_nb import store
     from vae_nb.training import recipe
 
-    return store.fit(recipe("vae", 0.01, width=8, epochs=2, images=2000))
+    return store.fit(recipe("vae", 0.01, width=8, epochs=2, images=2000, batch_size=64))
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ def tiny(mnist) -> Dataset:
 
 def small(**changes) -> Recipe:
     return recipe(
-        **{"model": "vae", "beta": 0.01, "width": 4, "latent_dim": 8, "epochs": 1, "images": 640}
+        **dict(model="vae", beta=0.01, width=4, latent_dim=8, epochs=1, images=640, batch_size=128)
         | changes
     )
 
@@ -49,6 +49,7 @@ def small(**changes) -> Recipe:
         ("images", "all"),
         ("model", "gan"),
         ("schedule", "none"),
+        ("optimiser", "sgd"),
         ("dataset", "CIFAR10"),
         ("profile", "fast"),
     ],
@@ -60,9 +61,10 @@ def test_a_bad_value_is_named_with_what_is_allowed(field, value):
     assert field in message and repr(value) in message and "must be" in message
 
 
-def test_an_autoencoder_takes_no_beta():
+@pytest.mark.parametrize("model", ["ae", "sigma_vae"])
+def test_models_without_a_given_beta_take_none(model):
     with pytest.raises(ValueError, match="autoencoder"):
-        recipe("ae", beta=0.1)
+        recipe(model, beta=0.1)
 
 
 def test_an_unknown_field_is_named():
@@ -71,17 +73,24 @@ def test_an_unknown_field_is_named():
 
 
 def test_course_profile_is_the_course_recipe():
-    for model, beta, epochs in (("ae", 0, 11), ("vae", 0, 5), ("vae", 10, 5), ("vae", 0.1, 20)):
+    for model, beta, epochs in (
+        ("ae", 0, 11),
+        ("vae", 0, 5),
+        ("vae", 10, 5),
+        ("vae", 0.1, 20),
+        ("sigma_vae", 0, 20),
+    ):
         course = recipe(model, beta, profile="course")
         found = (
             course.epochs,
             course.batch_size,
             course.learning_rate,
             course.schedule,
+            course.optimiser,
             course.width,
             course.latent_dim,
         )
-        assert found == (epochs, 64, 1.5e-3, "constant", 48, 64)
+        assert found == (epochs, 64, 1.5e-3, "constant", "adam", 48, 64)
     assert recipe("vae", 0.1, profile="course", epochs=2).epochs == 2
 
 
@@ -122,6 +131,60 @@ def test_beta_is_what_is_minimised(tiny):
     _, free = train(small(beta=0.0, epochs=8, images=1920), tiny)
     _, priced = train(small(beta=10.0, epochs=8, images=1920), tiny)
     assert priced.held_out[-1]["kl"] < 0.2 * free.held_out[-1]["kl"]
+
+
+def test_a_sigma_vae_minimises_the_likelihood_of_the_best_variance(mnist, noise):
+    """Its gradient is that of N/2 log MSE + KL (Rybkin et al. 2021, eq. 7), up to a constant."""
+    found = small(model="sigma_vae", beta=0.0)
+    model = training.new_model(found).train()
+    losses = training.terms(model, mnist.train_images[:64], noise(64, 8))
+    likelihood = 784 / 2 * losses.reconstruction.log() + 8 * losses.kl
+    weights = list(model.parameters())
+    ours = torch.autograd.grad(
+        losses.total(training._beta(found, losses)), weights, retain_graph=True
+    )
+    theirs = torch.autograd.grad(likelihood, weights)
+    scale = 784 / (2 * losses.reconstruction.item())
+    for mine, other in zip(ours, theirs, strict=True):
+        assert torch.allclose(scale * mine, other, rtol=1e-3, atol=1e-4)
+
+
+def test_a_sigma_vae_s_beta_is_the_calibrated_one(tiny):
+    _, history = train(small(model="sigma_vae", beta=0.0), tiny)
+    last = history.held_out[-1]
+    beta = 2 * 8 / 784 * last["mse_sample"]
+    assert last["objective"] == pytest.approx(last["mse_sample"] + beta * last["kl"])
+
+
+def test_muon_steps_on_kernels_as_torch_s_muon_does_on_matrices(noise):
+    """A kernel in channels-last order is one matrix, a row for each output channel."""
+    kernel = torch.nn.Parameter(noise(6, 4, 3, 3).to(memory_format=torch.channels_last))
+    matrix = torch.nn.Parameter(kernel.detach().permute(0, 2, 3, 1).reshape(6, 36).clone())
+    linear, copy = torch.nn.Parameter(noise(5, 7)), torch.nn.Parameter(noise(5, 7))
+    ours = training._Muon([kernel, linear], 0.1)
+    library = torch.optim.Muon([matrix, copy], lr=0.1, weight_decay=0.0)
+    for seed in (1, 2):
+        kernel.grad, linear.grad = noise(6, 4, 3, 3, seed=seed), noise(5, 7, seed=seed)
+        matrix.grad = kernel.grad.permute(0, 2, 3, 1).reshape(6, 36).clone()
+        copy.grad = linear.grad.clone()
+        ours.step()
+        library.step()
+    assert torch.equal(kernel.permute(0, 2, 3, 1).reshape(6, 36), matrix)
+    assert torch.equal(linear, copy)
+
+
+def test_every_weight_has_one_optimiser():
+    for model in ("ae", "vae"):
+        for optimiser in ("adam", "muon"):
+            network = training.new_model(small(model=model, beta=0.0))
+            network = network.to(memory_format=torch.channels_last)
+            parts = training._optimisers(small(optimiser=optimiser), network)
+            counts = [sum(p.numel() for g in o.param_groups for p in g["params"]) for o in parts]
+            assert sum(counts) == sum(p.numel() for p in network.parameters())
+            assert len(counts) == (2 if optimiser == "muon" else 1)
+    # Muon's views share the memory of the kernels: a step on one moves the other.
+    view = parts[0].param_groups[0]["params"][0]
+    assert view.data_ptr() in {p.data_ptr() for p in network.parameters()}
 
 
 def test_all_images_are_seen_in_every_epoch(tiny, monkeypatch):

@@ -40,7 +40,7 @@ class Terms(NamedTuple):
     reconstruction: Tensor  # squared error, mean over pixels and images
     kl: Tensor  # nats, mean over latents and images; zero for an autoencoder
 
-    def total(self, beta: float) -> Tensor:
+    def total(self, beta: float | Tensor) -> Tensor:
         """``reconstruction + beta * kl``: what training makes small."""
         return self.reconstruction + beta * self.kl
 
@@ -60,13 +60,18 @@ def terms(model: Autoencoder | VAE, images: Tensor, noise: Tensor) -> Terms:
 
 
 def held_out(
-    model: Autoencoder | VAE, images: Tensor, beta: float, seed: int = 0, batch_size: int = 1000
+    model: Autoencoder | VAE,
+    images: Tensor,
+    beta: float | None,
+    seed: int = 0,
+    batch_size: int = 1000,
 ) -> dict[str, float]:
     """The objective and its terms over the whole of ``images``, in eval mode.
 
     Returns ``objective``, ``mse_sample`` (decoded from one posterior sample per image, as the
     objective says), ``mse_mean`` (decoded from the posterior mean, as figures show) and ``kl``
-    (nats per latent). The noise is drawn once for all images, so that the values do not depend on
+    (nats per latent). ``beta=None`` is the calibrated one, that of a decoder variance equal to
+    ``mse_sample``. The noise is drawn once for all images, so that the values do not depend on
     ``batch_size``; sums are divided by what was summed.
     """
     device = next(model.parameters()).device
@@ -81,6 +86,8 @@ def held_out(
             values = torch.stack([sampled.reconstruction, sampled.kl, of_mean])
             totals += len(batch) * values.double().cpu()
     mse_sample, kl, mse_mean = (totals / len(images)).tolist()
+    if beta is None:
+        beta = beta_of_decoder_variance(mse_sample, model.latent_dim)
     objective = mse_sample + beta * kl
     return {"objective": objective, "mse_sample": mse_sample, "mse_mean": mse_mean, "kl": kl}
 
@@ -97,7 +104,9 @@ def decoder_variance(beta: float, latent_dim: int = 64, pixels: int = PIXELS) ->
     return beta * pixels / (2 * latent_dim)
 
 
-def beta_of_decoder_variance(variance: float, latent_dim: int = 64, pixels: int = PIXELS) -> float:
+def beta_of_decoder_variance(
+    variance: float | Tensor, latent_dim: int = 64, pixels: int = PIXELS
+) -> float | Tensor:
     """The inverse of :func:`decoder_variance`: 0.1633 * sigma^2 for N = 784 and M = 64."""
     return 2 * latent_dim * variance / pixels
 

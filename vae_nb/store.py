@@ -9,6 +9,7 @@ first; a folder that does not verify is set aside with a warning and its run is 
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import functools
 import hashlib
@@ -49,6 +50,14 @@ class Run:
     made: dict[str, Any]
     digest: str
 
+    @property
+    def beta(self) -> float:
+        """The weight of the KL that it was fitted with; for a sigma-VAE, the one that it found."""
+        if self.recipe.model != "sigma_vae":
+            return self.recipe.beta
+        error = self.history.held_out[-1]["mse_sample"]
+        return objective.beta_of_decoder_variance(error, self.recipe.latent_dim)
+
     @functools.cached_property
     def dataset(self) -> Dataset:
         """The data set that it was fitted to and is held against."""
@@ -63,13 +72,20 @@ def runs_folder() -> Path:
 def digest(recipe: Recipe) -> str:
     """The name of a recipe's run: changes with recipe, data, or code that decides the weights."""
     parts = [recipe.digest(), data.digest(recipe.dataset)]
-    parts += [_source_digest(room.__file__) for room in _ROOMS_THAT_DECIDE_THE_WEIGHTS]
+    parts += [source_digest(Path(room.__file__)) for room in _ROOMS_THAT_DECIDE_THE_WEIGHTS]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
 
 
 @functools.cache
-def _source_digest(path: str) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+def source_digest(path: Path) -> str:
+    """A name of what a source file does: a comment, a docstring or the layout do not change it."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
+            node
+        ):
+            del node.body[0]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
 
 
 def fit(recipe: Recipe, device: str | None = None, progress: bool | None = None) -> Run:
@@ -98,7 +114,8 @@ def fit(recipe: Recipe, device: str | None = None, progress: bool | None = None)
     model = training.new_model(recipe)
     model.load_state_dict(load_file(folder / "weights.safetensors"))
     history = History(**json.loads((folder / "history.json").read_text()))
-    return Run(recipe, model.eval(), history, record["made"], name)
+    model = model.to(memory_format=torch.channels_last).eval()  # a quarter faster on the CPU
+    return Run(recipe, model, history, record["made"], name)
 
 
 def once(folder: Path, make: Callable[[], dict[str, Callable[[Path], None]]]) -> Path:
@@ -136,6 +153,12 @@ def remembered(name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, An
 
     folder = once(data.cache_folder() / "measured" / name, make)
     return json.loads((folder / "values.json").read_text())
+
+
+def is_remembered(name: str) -> bool:
+    """Whether :func:`remembered` has values under this ``name``, undamaged."""
+    folder = data.cache_folder() / "measured" / name
+    return folder.exists() and _verified(folder)
 
 
 def _ensure_writable(folder: Path, needed: int = 64 * 2**20) -> None:

@@ -18,14 +18,17 @@ from tqdm import tqdm
 
 from vae_nb.data import DATASETS, Dataset
 from vae_nb.models import VAE, Autoencoder
-from vae_nb.objective import held_out, terms
+from vae_nb.objective import Terms, beta_of_decoder_variance, held_out, terms
 
-MODELS = ("ae", "vae")
+MODELS = ("ae", "vae", "sigma_vae")
+OPTIMISERS = ("adam", "muon")
 SCHEDULES = ("one_cycle", "constant")
 PROFILES = ("default", "course")
 
+MUON = 5  # Muon's rate over Adam's
+
 # The course's numbers of epochs: the AE, beta = 0, beta = 10, and the tuned beta.
-_COURSE_EPOCHS = {"ae": 11, 0.0: 5, 10.0: 5}
+_COURSE_EPOCHS = {("ae", 0): 11, ("vae", 0): 5, ("vae", 10): 5}
 _COURSE_TUNED_EPOCHS = 20
 
 
@@ -47,10 +50,13 @@ def _is_finite(value: object) -> bool:
 class Recipe:
     """All that decides a fitted model, checked when it is made.
 
-    ``beta`` weighs the KL in the course's units (see ``objective``); ``images`` is how many
-    training images are used (0: all of them); ``learning_rate`` is the peak of the one-cycle
-    schedule or the rate of the constant one. Raises :class:`ValueError` that names the field, the
-    value and what is allowed.
+    ``model`` is an autoencoder, a VAE, or a sigma-VAE: a VAE that learns its decoder's variance
+    instead of being given a beta (Rybkin et al. 2021). ``beta`` weighs the KL in the course's units
+    (see ``objective``); ``images`` is how many training images are used (0: all of them);
+    ``learning_rate`` is the peak of the one-cycle schedule or the rate of the constant one.
+    ``optimiser`` is Adam for all weights, or Muon (Jordan et al. 2024) for those that are
+    matrices, at MUON times the rate, and Adam for the rest. Raises :class:`ValueError` that names
+    the field, the value and what is allowed.
     """
 
     model: str
@@ -59,6 +65,7 @@ class Recipe:
     batch_size: int
     learning_rate: float
     schedule: str
+    optimiser: str
     width: int
     latent_dim: int = 64
     seed: int = 0
@@ -77,11 +84,12 @@ class Recipe:
             self.model == "vae" or self.beta == 0,
             "beta",
             self.beta,
-            "0 for an autoencoder, which has no KL to weigh",
+            "0 for an autoencoder, which has no KL, and for a sigma-VAE, which finds its own",
         )
         rate = self.learning_rate
         _require(_is_finite(rate) and rate > 0, "learning_rate", rate, "a finite number above 0")
         _require(self.schedule in SCHEDULES, "schedule", self.schedule, f"one of {SCHEDULES}")
+        _require(self.optimiser in OPTIMISERS, "optimiser", self.optimiser, f"one of {OPTIMISERS}")
         for field, least in (("epochs", 1), ("width", 1), ("latent_dim", 1), ("seed", 0)):
             value = getattr(self, field)
             _require(_is_integer(value, least), field, value, f"a whole number, {least} or more")
@@ -113,7 +121,8 @@ class Recipe:
         return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()
 
     def __str__(self) -> str:
-        name = "autoencoder" if self.model == "ae" else f"VAE, β = {self.beta:g}"
+        vae = f"VAE, β = {self.beta:g}"
+        name = {"ae": "autoencoder", "sigma_vae": "VAE, β learned"}.get(self.model, vae)
         return f"{name} (width {self.width}, {self.epochs} epochs, seed {self.seed})"
 
 
@@ -129,12 +138,12 @@ def recipe(
     _require(profile in PROFILES, "profile", profile, f"one of {PROFILES}")
     _require(_is_integer(epochs, 0), "epochs", epochs, "a whole number; 0 for the profile's own")
     if profile == "course":
-        course_epochs = _COURSE_EPOCHS.get("ae" if model == "ae" else beta, _COURSE_TUNED_EPOCHS)
-        fields = dict(
-            epochs=course_epochs, batch_size=64, learning_rate=1.5e-3, schedule="constant", width=48
-        )
+        course_epochs = _COURSE_EPOCHS.get((model, beta), _COURSE_TUNED_EPOCHS)
+        fields = dict(epochs=course_epochs, batch_size=64, learning_rate=1.5e-3, width=48)
+        fields |= dict(schedule="constant", optimiser="adam")
     else:
-        fields = dict(epochs=3, batch_size=128, learning_rate=4e-3, schedule="one_cycle", width=24)
+        fields = dict(epochs=3, batch_size=256, learning_rate=4e-3, width=24)
+        fields |= dict(schedule="one_cycle", optimiser="muon")
     if epochs:
         fields["epochs"] = epochs
     known = {field.name for field in dataclasses.fields(Recipe)}
@@ -224,8 +233,8 @@ def train(
     # The last batch of an epoch may be small, but not one image: BatchNorm needs a variance.
     steps_per_epoch = math.ceil((len(images) - 1) / recipe.batch_size)
     steps = recipe.epochs * steps_per_epoch
-    optimiser = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, fused=True)
-    schedule = _schedule(recipe, optimiser, steps)
+    optimisers = _optimisers(recipe, model)
+    schedules = [_schedule(recipe, optimiser, steps) for optimiser in optimisers]
 
     seen = torch.empty(steps, 2, device=where)  # kept on the device: no step waits for the host
     held_out_values: list[dict[str, float]] = []
@@ -240,13 +249,14 @@ def train(
             for step, chosen in enumerate(order.split(recipe.batch_size)[:steps_per_epoch]):
                 noise = torch.randn(len(chosen), recipe.latent_dim, generator=generator)
                 losses = terms(model, images[chosen], noise.to(where, non_blocking=True))
-                optimiser.zero_grad(set_to_none=True)
-                losses.total(recipe.beta).backward()
-                optimiser.step()
-                schedule.step()
+                model.zero_grad(set_to_none=True)
+                losses.total(_beta(recipe, losses)).backward()
+                for each in (*optimisers, *schedules):
+                    each.step()
                 seen[epoch * steps_per_epoch + step] = torch.stack(losses).detach()
                 bar.update()
-            values = held_out(model, dataset.test_images, recipe.beta)
+            beta = None if recipe.model == "sigma_vae" else recipe.beta
+            values = held_out(model, dataset.test_images, beta)
             if not all(map(math.isfinite, values.values())):
                 raise FloatingPointError(
                     f"the objective is {values['objective']} after epoch {epoch + 1} of "
@@ -257,13 +267,58 @@ def train(
     return model.cpu().eval(), History(reconstruction, kl, held_out_values)
 
 
+def _beta(recipe: Recipe, losses: Terms) -> float | Tensor:
+    """The weight of the KL in this step; a sigma-VAE's follows from the error of its batch."""
+    if recipe.model != "sigma_vae":
+        return recipe.beta
+    return beta_of_decoder_variance(losses.reconstruction.detach(), recipe.latent_dim)
+
+
+class _Muon(torch.optim.Muon):
+    """torch's Muon, which takes matrices only, for the kernels of convolutions as well.
+
+    What it is given are views: a step on a view moves the kernel, whose memory it shares.
+    """
+
+    def __init__(self, kernels: list[Tensor], rate: float) -> None:
+        self._kernels = kernels
+        views = [_channels_last(k.detach()) for k in kernels]
+        super().__init__(
+            [v.view(len(v), -1) for v in views],  # a copy would be an error
+            lr=rate,
+            weight_decay=0.0,
+        )
+
+    def step(self) -> None:
+        for view, kernel in zip(self.param_groups[0]["params"], self._kernels, strict=True):
+            view.grad = _channels_last(kernel.grad).reshape(len(kernel), -1)
+        super().step()
+
+
+def _channels_last(kernel: Tensor) -> Tensor:
+    """A kernel ``(out, in, h, w)`` as ``(out, h, w, in)``; a matrix as it is."""
+    return kernel.permute(0, 2, 3, 1) if kernel.ndim == 4 else kernel
+
+
+def _optimisers(recipe: Recipe, model: torch.nn.Module) -> list[torch.optim.Optimizer]:
+    matrices = []
+    if recipe.optimiser == "muon":
+        # A kernel to or from a single channel is a list of numbers more than a matrix.
+        matrices = [p for p in model.parameters() if p.ndim >= 2 and min(p.shape[:2]) > 1]
+    known = {id(p) for p in matrices}
+    rest = [p for p in model.parameters() if id(p) not in known]
+    adam = torch.optim.Adam(rest, lr=recipe.learning_rate, fused=True)
+    return [_Muon(matrices, MUON * recipe.learning_rate), adam] if matrices else [adam]
+
+
 def _schedule(
     recipe: Recipe, optimiser: torch.optim.Optimizer, steps: int
 ) -> torch.optim.lr_scheduler.LRScheduler:
     if recipe.schedule == "constant":
         return torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0)
+    rate = optimiser.param_groups[0]["lr"]
     return torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, max_lr=recipe.learning_rate, total_steps=steps
+        optimiser, max_lr=rate, total_steps=steps, cycle_momentum=False
     )
 
 
