@@ -3,12 +3,26 @@
 import numpy as np
 import pytest
 import torch
-from scipy import linalg, stats
-from sklearn.neighbors import NearestNeighbors
+from scipy import linalg, ndimage, stats
+from scipy.spatial import geometric_slerp
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
-from vae_nb.evaluation import downstream, interpolation, interval, latent, reconstruction, samples
-from vae_nb.evaluation.measure import measure
+from vae_nb import store
+from vae_nb.evaluation import (
+    classifier,
+    downstream,
+    interpolation,
+    interval,
+    latent,
+    reconstruction,
+    samples,
+)
+from vae_nb.evaluation import measure as measures
+from vae_nb.evaluation.interval import Measured
+from vae_nb.evaluation.measure import measure, represent
 from vae_nb.models import Autoencoder, Posterior
+from vae_nb.training import recipe
 
 # --- intervals ---
 
@@ -64,6 +78,27 @@ def test_jackknife_of_a_mean_is_its_t_interval_and_covers():
         covered.append(found.low <= 3.0 <= found.high)
     assert 0.92 < np.mean(covered) < 0.98
     assert found.high - found.value == pytest.approx(2.09 * 2.0 / 20, rel=0.6)
+
+
+def test_interval_over_seeds_covers_seeds_and_images():
+    """Value of a seed: 3 + its own error; each seed's number has an error of its own images."""
+    generator = np.random.default_rng(4)
+    covered = []
+    for _ in range(1500):
+        values = 3 + generator.normal(0, 0.5, 3) + generator.normal(0, 0.2)  # the same images
+        found = interval.over_seeds([Measured(v, v - 0.4, v + 0.4) for v in values])
+        covered.append(found.low <= 3 <= found.high)
+    assert 0.94 < np.mean(covered) < 0.985
+    alike = interval.over_seeds([Measured(2.0, 1.9, 2.2)] * 3)
+    assert alike == pytest.approx((2.0, 1.9, 2.2))
+    assert interval.over_seeds([Measured(2.0, 1.9, 2.2)]) == (2.0, 1.9, 2.2)
+
+
+def test_interval_for_one_more_value_holds_it_in_95_of_100_cases():
+    draws = np.random.default_rng(5).normal(1.0, 3.0, (4000, 4))
+    found = [interval.of_next(draw[:3]) for draw in draws]
+    held = [m.low <= draw[3] <= m.high for m, draw in zip(found, draws, strict=True)]
+    assert 0.935 < np.mean(held) < 0.965
 
 
 # --- reconstruction ---
@@ -257,6 +292,47 @@ def test_rate_is_the_sum_over_latents():
     assert latent.rate_of_each_latent(posterior).tolist() == [0.5, 0.5, 0.5]
 
 
+class Linear(torch.nn.Module):
+    """A model whose likelihood is known: x = W z + noise of variance s^2, in 784 dimensions."""
+
+    latent_dim = 2
+
+    def __init__(self, variance: float, error: float = 0.0):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.weight = torch.nn.Parameter(0.1 * torch.randn(784, 2, generator=generator))
+        precision = self.weight.T @ self.weight / variance + torch.eye(2)
+        # The exact posterior has correlations; these weights have none by construction.
+        with torch.no_grad():
+            self.weight[:, 1] -= self.weight[:, 0] * (
+                self.weight[:, 0] @ self.weight[:, 1] / self.weight[:, 0].square().sum()
+            )
+        precision = (self.weight.T @ self.weight / variance + torch.eye(2)).diagonal()
+        self.log_variance, self.gain = -precision.log(), self.weight / variance / precision
+        self.error = error
+
+    def encoder(self, images):
+        mean = images.flatten(1) @ self.gain + self.error
+        return torch.cat([mean, self.log_variance.expand_as(mean)], 1)
+
+    def decode(self, codes):
+        return (codes @ self.weight.T).unflatten(1, (1, 28, 28))
+
+
+def test_likelihood_bounds_of_a_model_whose_likelihood_is_known(noise):
+    variance, model = 0.5, Linear(0.5)
+    weight = model.weight.detach()
+    images = noise(40, 2) @ weight.T + variance**0.5 * noise(40, 784, seed=1)
+    covariance = (weight @ weight.T + variance * torch.eye(784)).double().numpy()
+    exact = stats.multivariate_normal(np.zeros(784), covariance).logpdf(images.double()).mean()
+    pictures = images.unflatten(1, (1, 28, 28))
+    # With the exact posterior every weight is p(x): both bounds are tight.
+    for bound in latent.log_likelihood(model, pictures, variance):
+        assert bound.value == pytest.approx(exact, abs=0.05)
+    elbo, weighted = latent.log_likelihood(Linear(0.5, error=0.3), pictures, variance)
+    assert elbo.value < weighted.value - 0.1 and weighted.value < exact + 0.05
+
+
 # --- interpolation ---
 
 
@@ -308,16 +384,150 @@ def test_evenness_of_even_and_jumping_paths():
     assert interpolation.evenness(jump).value == pytest.approx(0.1)
 
 
+def test_euler_number_sees_a_torn_loop_that_strokes_do_not():
+    ring = torch.zeros(1, 28, 28)
+    ring[0, 8:20, 8:20] = 1
+    ring[0, 10:18, 10:18] = 0
+    torn = ring.clone()
+    torn[0, 12:16, 8:10] = 0
+    pieces = ring.clone()
+    pieces[0, 12:16] = 0
+    images = torch.stack([ring, torn, pieces])
+    assert interpolation.euler_numbers(images, 0.5).tolist() == [0, 1, 2]
+    paths = torch.stack([ring, torn, ring])[None].expand(4, -1, -1, -1, -1)
+    assert interpolation.extra_strokes(paths).value == 0
+    assert interpolation.extra_euler(paths).value == 1
+
+
+def test_euler_number_is_components_minus_holes(mnist):
+    """On real digits, against scipy: holes are the components of the background but the outer."""
+    for image, euler in zip(
+        mnist.test_images[:50, 0].numpy() > 0.5,
+        interpolation.euler_numbers(mnist.test_images[:50], 0.5),
+        strict=True,
+    ):
+        components = ndimage.label(image, np.ones((3, 3)))[1]
+        holes = ndimage.label(np.pad(~image, 1, constant_values=True))[1] - 1
+        assert euler == components - holes
+
+
+def test_slerp_is_scipy_s_and_keeps_to_the_shell(noise):
+    both = noise(5, 8).double(), noise(5, 8, seed=1).double()
+    first, last = (each / each.norm(dim=-1, keepdim=True) for each in both)
+    ways = torch.linspace(0, 1, 7, dtype=torch.float64)
+    ours = interpolation.slerp(first[:, None], last[:, None], ways[None, :, None])
+    for start, end, path in zip(first, last, ours, strict=True):
+        assert np.allclose(path, geometric_slerp(start.numpy(), end.numpy(), ways.numpy()))
+    assert torch.allclose(ours.norm(dim=-1), torch.ones(5, 7).double())
+    # Codes in one direction are joined straight.
+    half = torch.tensor(0.5).double()
+    assert torch.allclose(interpolation.slerp(first, 3 * first, half), 2 * first, atol=1e-5)
+
+
+def test_paths_between_codes_are_those_between_images(run, mnist):
+    start, end = mnist.test_images[:3], mnist.test_images[3:6]
+    with torch.inference_mode():
+        codes = run.model.code(start), run.model.code(end)
+    for spherical in (False, True):
+        straight = interpolation.interpolate(run.model, start, end, 5, spherical)
+        middle = interpolation.between(run.model, *codes, torch.tensor([0.5]), spherical)
+        assert torch.allclose(middle[:, 0], straight[:, 2], atol=1e-5)
+
+
+def test_blur_brings_a_model_to_the_error_that_is_asked_for(run, mnist):
+    images = mnist.test_images[:200]
+    decoded = reconstruction.reconstruct(run.model, images)
+    error = reconstruction.mse(images, decoded).value
+    sigma = interpolation.blur_to_error(run.model, images, 1.2 * error)
+    blurred = interpolation.blur(decoded, sigma)
+    assert reconstruction.mse(images, blurred).value == pytest.approx(1.2 * error, rel=0.01)
+    assert np.isnan(interpolation.blur_to_error(run.model, images, 0.5 * error))
+    library = torch.from_numpy(ndimage.gaussian_filter(decoded[0, 0].numpy(), sigma))
+    assert torch.allclose(blurred[0, 0], library, atol=1e-6)
+
+
+def test_blur_hides_breaks():
+    """The reason for matching errors: a gap of one pixel closes under blur."""
+    path = torch.zeros(1, 3, 1, 28, 28)
+    path[..., 5:23, 12:15] = 1
+    path[:, 1, :, 14] = 0
+    path = path.expand(2, -1, -1, -1, -1)
+    assert interpolation.extra_strokes(path, 0.5).value == 1
+    assert interpolation.extra_strokes(interpolation.blur(path, 1.0), 0.5).value == 0
+
+
 # --- downstream ---
 
 
-def test_probe_reads_what_is_linear_and_nothing_else(noise):
+@pytest.fixture
+def separable(noise):
     labels = torch.arange(3000) % 3
-    codes = torch.nn.functional.one_hot(labels, 3).float() + 0.1 * noise(3000, 3)
-    useful = downstream.linear_probe(codes, labels, codes, labels, count=200, draws=3)
-    useless = downstream.linear_probe(noise(3000, 3), labels, noise(3000, 3), labels, 200, 3)
+    return torch.nn.functional.one_hot(labels, 3).float() + 0.1 * noise(3000, 3), labels
+
+
+@pytest.mark.parametrize("kind", ["probe", "knn"])
+def test_readers_read_what_is_there_and_nothing_else(kind, separable, noise):
+    codes, labels = separable
+    useful = downstream.few_labels(kind, codes, labels, codes, labels, 100)
+    useless = downstream.few_labels(kind, noise(3000, 3), labels, noise(3000, 3), labels, 100)
     assert useful.value > 0.99
-    assert useless.value == pytest.approx(1 / 3, abs=0.15)
+    assert useless.value == pytest.approx(1 / 3, abs=0.05)
+    assert downstream.all_labels(kind, codes, labels, codes, labels).value > 0.99
+
+
+def test_neighbours_are_those_of_a_count_by_hand(separable):
+    codes, labels = separable
+    (chosen,) = downstream.draws(labels, 10, 1)
+    nearest = torch.cdist(codes, codes[chosen]).argmin(1)  # of so few, the nearest one decides
+    scores = []
+    for chosen in downstream.draws(labels, 10, downstream.COUNTS[10]):
+        nearest = torch.cdist(codes, codes[chosen]).argmin(1)
+        scores.append((labels[chosen][nearest] == labels).double().mean().item())
+    found = downstream.few_labels("knn", codes, labels, codes, labels, 10)
+    assert found.value == pytest.approx(np.mean(scores), abs=1e-3)
+
+
+def test_draws_have_as_many_of_each_label_as_can_be():
+    labels = torch.cat([torch.zeros(90, dtype=int), torch.ones(5, dtype=int)])
+    few, again = (list(downstream.draws(labels, 8, 3)) for _ in range(2))
+    assert all((labels[draw] == 1).sum() == 4 and len(set(draw)) == 8 for draw in few)
+    assert all(np.array_equal(a, b) for a, b in zip(few, again, strict=True))
+    assert not np.array_equal(few[0], few[1])
+    (many,) = downstream.draws(labels, 40, 1)
+    assert (labels[many] == 1).sum() == 5 and len(set(many)) == 40
+
+
+def test_scaling_leaves_the_relative_spread_alone(noise):
+    codes = noise(2000, 3) * torch.tensor([10.0, 1.0, 0.01]) + 5
+    scaled, test = downstream.scaled(codes, codes[:10])
+    assert scaled.mean(0).tolist() == pytest.approx([0, 0, 0], abs=1e-4)
+    assert scaled.square().mean().item() == pytest.approx(1)
+    assert (scaled.std(0) / scaled.std(0)[0]).tolist() == pytest.approx([1, 0.1, 0.001], rel=0.1)
+    assert torch.equal(test, scaled[:10])
+
+
+def test_noise_in_the_code(separable):
+    codes, labels = separable
+    clean = downstream.few_labels("probe", codes, labels, codes, labels, 1000)
+    none, some, much = (
+        downstream.under_noise(codes, labels, codes, labels, level) for level in (0.0, 0.5, 1000.0)
+    )
+    assert none == pytest.approx(clean)
+    assert much.value < some.value < none.value
+    assert much.value == pytest.approx(1 / 3, abs=0.05)
+    # In proportion to each latent's own spread: a scale changes nothing but the probe's penalty.
+    larger = downstream.under_noise(100 * codes, labels, 100 * codes, labels, 0.5)
+    assert larger.value == pytest.approx(some.value, abs=0.02)
+
+
+def test_principal_components_are_those_of_an_svd(mnist):
+    images, test = mnist.train_images[:500], mnist.test_images[:50]
+    codes, test_codes = downstream.principal_components(images, test, 5)
+    mean = images.flatten(1).mean(0)
+    *_, axes = torch.linalg.svd(images.flatten(1) - mean, full_matrices=False)
+    expected = (test.flatten(1) - mean) @ axes[:5].T
+    assert torch.allclose(test_codes.abs(), expected.abs(), atol=1e-2)
+    assert codes.shape == (500, 5)
 
 
 # --- all of it ---
@@ -333,3 +543,52 @@ def test_measure_is_whole_and_remembered(run, mnist):
     assert found["mse_sample"].value == pytest.approx(run.history.held_out[-1]["mse_sample"], 1e-4)
     assert found["rate"].value == pytest.approx(64 * run.history.held_out[-1]["kl"], rel=1e-4)
     assert measure(run, mnist) == found
+
+
+@pytest.mark.slow
+def test_the_judge_reads_digits_and_its_features_tell_real_from_broken(mnist):
+    """The classifier is fitted to all of MNIST; noise instead of its features fails here."""
+    judge = classifier.classifier(mnist)
+    assert classifier.accuracy(judge, mnist.test_images, mnist.test_labels) >= 0.99
+    half, other = mnist.test_images[:5000], mnist.test_images[5000:]
+    real = classifier.features(judge, half)
+    shuffled = other.flatten(2)[..., torch.randperm(784)].unflatten(2, (28, 28))
+    blurred = interpolation.blur(other, 1.0)
+    floor, soft, noise = (
+        samples.fid(real, classifier.features(judge, images)).value
+        for images in (other, blurred, shuffled)
+    )
+    assert floor < 0.2 * soft < soft < noise
+
+
+@pytest.mark.slow
+def test_what_is_probed_are_posterior_means(run, mnist):
+    found = represent(run, mnist)
+    with torch.inference_mode():
+        codes, test_codes = (
+            run.model.posterior(images).mean for images in (mnist.train_images, mnist.test_images)
+        )
+    codes, test_codes = (
+        (part - codes.mean(0)) / (codes - codes.mean(0)).square().mean().sqrt()
+        for part in (codes, test_codes)
+    )
+    probe = LogisticRegression(max_iter=2000).fit(codes, mnist.train_labels)
+    assert found["probe_all"].value == pytest.approx(
+        probe.score(test_codes, mnist.test_labels), abs=0.002
+    )
+    voters = KNeighborsClassifier(5).fit(codes, mnist.train_labels)
+    assert found["knn_all"].value == pytest.approx(
+        voters.score(test_codes, mnist.test_labels), abs=0.002
+    )
+    assert found["probe_noise_1"].high < found["probe_noise_0.5"].low
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_a_run_of_few_steps_is_measured_too(steps):
+    short = store.fit(recipe("vae", 0.1, width=4, epochs=1, batch_size=32, images=32 * steps))
+    rate = np.array(short.history.kl)
+    assert len(rate) == steps
+    for start in (-3, 0, steps):
+        found = measures._window(rate, start, 4)
+        assert np.isnan(found.value) if steps == 1 else found.value == pytest.approx(rate.mean())

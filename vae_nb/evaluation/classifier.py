@@ -52,19 +52,20 @@ def features(classifier: Classifier, images: Tensor) -> Tensor:
     return in_batches(classifier, classifier.features, images)
 
 
-def probabilities(classifier: Classifier, images: Tensor) -> Tensor:
-    """The probability of each label for each image: ``(n, 10)``."""
-    return in_batches(classifier, classifier, images).softmax(dim=1)
+def probabilities(classifier: Classifier, features: Tensor) -> Tensor:
+    """The probability of each label, from features ``(n, FEATURES)``: ``(n, 10)``."""
+    return in_batches(classifier, classifier.logits, features).softmax(dim=1)
 
 
 def accuracy(classifier: Classifier, images: Tensor, labels: Tensor) -> float:
     """The share of images ``(n, 1, 28, 28)`` that are given their label ``(n,)``."""
-    return (probabilities(classifier, images).argmax(1) == labels).double().mean().item()
+    named = probabilities(classifier, features(classifier, images)).argmax(1)
+    return (named == labels).double().mean().item()
 
 
 def classifier(dataset: Dataset) -> Classifier:
     """The classifier of this data set: fitted once to all of its training images, then stored."""
-    source = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    source = store.source_digest(Path(__file__))
     name = hashlib.sha256(f"{data.digest(dataset.name)} {source}".encode()).hexdigest()[:24]
 
     def make() -> dict[str, Callable[[Path], None]]:
@@ -79,7 +80,7 @@ def classifier(dataset: Dataset) -> Classifier:
     folder = store.once(data.cache_folder() / "classifiers" / name, make)
     model = Classifier()
     model.load_state_dict(load_file(folder / "weights.safetensors"))
-    return model.eval()
+    return model.to(memory_format=torch.channels_last).eval()
 
 
 def _fit(images: Tensor, labels: Tensor, epochs: int = 3, batch_size: int = 128) -> Classifier:

@@ -35,6 +35,40 @@ def of_mean(values: Sequence[float] | np.ndarray) -> Measured:
     return Measured(float(mean), float(mean - half), float(mean + half))
 
 
+def over_seeds(values: Sequence[Measured]) -> Measured:
+    """The mean of one number over trainings with different seeds; of one training, itself.
+
+    Its interval covers both what the seed changes (Student's t over the seeds) and what the
+    held-out images or draws do (the mean half-width of the single intervals); the two add in
+    quadrature, since they are independent.
+    """
+    if len(values) == 1:
+        return values[0]
+    seeds = of_mean([each.value for each in values])
+    within = np.array([[each.value - each.low, each.high - each.value] for each in values])
+    below, above = within.mean(axis=0)
+    low = math.hypot(seeds.value - seeds.low, below)
+    high = math.hypot(seeds.high - seeds.value, above)
+    return Measured(seeds.value, seeds.value - low, seeds.value + high)
+
+
+def of_next(
+    values: Sequence[float], confidence: float = 0.95, pooled: tuple[float, int] | None = None
+) -> Measured:
+    """The mean of values, and the interval in which *one more* value is expected (prediction).
+
+    Two values or more, taken as normal (Hahn & Meeker 1991, section 4.7). ``pooled`` is a standard
+    deviation relative to the mean, and its degrees of freedom, from other values alike; the larger
+    of the two spreads counts.
+    """
+    values = np.asarray(values, dtype=float)
+    mean, spread, freedom = values.mean(), values.std(ddof=1), len(values) - 1
+    if pooled is not None:
+        spread, freedom = max(spread, abs(mean) * pooled[0]), freedom + pooled[1]
+    half = spread * math.sqrt(1 + 1 / len(values)) * stats.t.ppf(0.5 + confidence / 2, freedom)
+    return Measured(float(mean), float(mean - half), float(mean + half))
+
+
 def of_ratio(numerator: Sequence[float], denominator: Sequence[float]) -> Measured:
     """The ratio of two means of *paired* values, each ``(n,)``, with its interval.
 

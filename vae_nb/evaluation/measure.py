@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,10 @@ from vae_nb.evaluation.interval import (
 from vae_nb.models import Autoencoder, in_batches
 from vae_nb.store import Run
 
-PAIRS = 1000  # of images, for interpolations
+PAIRS = 1000  # of images, whose whole paths are looked at
+MATCHED_ERROR = 0.03  # grey level^2: sharper models are blurred to it before breaks are counted
+LIKELIHOODS = 250  # images whose likelihood is bounded
+COMPONENTS = 64  # of the linear baseline: as many as the models have latents
 
 
 def measure(run: Run, dataset: Dataset) -> dict[str, Measured]:
@@ -33,9 +37,9 @@ def measure(run: Run, dataset: Dataset) -> dict[str, Measured]:
     under the run's digest and that of the evaluation's source.
     """
     values = store.remembered(
-        f"run-{run.digest}-{_source()}", lambda: _as_lists(_measure(run, dataset))
+        f"run-{run.digest}-{source()}", lambda: _as_lists(_measure(run, dataset))
     )
-    return {name: Measured(*value) for name, value in values.items()}
+    return _from(values)
 
 
 def measure_floor(dataset: Dataset) -> dict[str, Measured]:
@@ -43,14 +47,19 @@ def measure_floor(dataset: Dataset) -> dict[str, Measured]:
 
     No model can be expected below (above, for precision and recall) these.
     """
-    name = f"floor-{dataset.name}-{_source()}"
+    name = f"floor-{dataset.name}-{source()}"
     values = store.remembered(name, lambda: _as_lists(_measure_floor(dataset)))
+    return _from(values)
+
+
+def source() -> str:
+    """A name of the source of all that measures: where it changes, all is measured anew."""
+    digests = [store.source_digest(file) for file in sorted(Path(__file__).parent.glob("*.py"))]
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()[:16]
+
+
+def _from(values: dict[str, list[float]]) -> dict[str, Measured]:
     return {name: Measured(*value) for name, value in values.items()}
-
-
-def _source() -> str:
-    files = sorted(Path(__file__).parent.glob("*.py"))
-    return hashlib.sha256(b"\n".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 
 def _as_lists(values: dict[str, Measured]) -> dict[str, list[float]]:
@@ -61,18 +70,20 @@ def _measure(run: Run, dataset: Dataset) -> dict[str, Measured]:
     judge = classifier(dataset)
     real = features(judge, dataset.test_images)
     return {
-        **_reconstructions(run, dataset, judge),
+        **_reconstructions(run, dataset, judge, real),
         **_samples(run, dataset, judge, real),
         **_latents(run, dataset),
         **_interpolations(run, dataset, judge, real),
-        **_downstream(run, dataset),
     }
 
 
-def _reconstructions(run: Run, dataset: Dataset, judge: Classifier) -> dict[str, Measured]:
+def _reconstructions(
+    run: Run, dataset: Dataset, judge: Classifier, real: Tensor
+) -> dict[str, Measured]:
     images = dataset.test_images
     of_mean_code = reconstruction.reconstruct(run.model, images)
-    same = probabilities(judge, of_mean_code).argmax(1) == probabilities(judge, images).argmax(1)
+    seen = features(judge, of_mean_code)
+    same = probabilities(judge, seen).argmax(1) == probabilities(judge, real).argmax(1)
     sampled = reconstruction.reconstruct_sampled(run.model, images)
     variance = reconstruction.pixel_variance(images)
     return {
@@ -97,7 +108,8 @@ def _samples(run: Run, dataset: Dataset, judge: Classifier, real: Tensor) -> dic
             drawn = samples.from_mixture(
                 run.model, dataset.train_images[:10000], count, seed=run.recipe.seed
             )
-        seen, named = features(judge, drawn), probabilities(judge, drawn)
+        seen = features(judge, drawn)
+        named = probabilities(judge, seen)
         values |= {
             f"fid_{source}": samples.fid(real, seen),
             f"kid_{source}": samples.kid(real, seen),
@@ -123,56 +135,138 @@ def _latents(run: Run, dataset: Dataset) -> dict[str, Measured]:
     }
     if isinstance(run.model, Autoencoder):
         return values
+    # The variance at which the decoder's likelihood is highest (Rybkin et al. 2021, eq. 6).
+    variance = run.history.held_out[-1]["mse_sample"]
+    elbo, weighted = latent.log_likelihood(run.model, images[:LIKELIHOODS], variance)
     steps = run.history.steps_per_epoch
     rate = np.array(run.history.kl) * run.recipe.latent_dim
     half = len(rate) // 2
     return values | {
         "rate": latent.rate(latent.posterior(run.model, images)),
-        # Nats an epoch, over the last epoch, relative to the rate that it has there.
+        "elbo": elbo,
+        "log_likelihood": weighted,
+        # Nats an epoch, over the last epoch.
         "rate_slope": of_slope(np.arange(steps) / steps, rate[-steps:]),
-        "rate_at_half": of_mean(rate[half - steps // 20 : half + steps // 20 + 2]),
-        "rate_at_end": of_mean(rate[-(steps // 10 + 2) :]),
+        "rate_at_half": _window(rate, half - steps // 20, steps // 10 + 2),
+        "rate_at_end": _window(rate, len(rate) - steps // 10 - 2, steps // 10 + 2),
     }
+
+
+def _window(values: np.ndarray, start: int, length: int) -> Measured:
+    """The mean of ``length`` neighbouring values, as many as there are; nan of fewer than two."""
+    start = max(0, min(start, len(values) - length))
+    few = values[start : start + length]
+    return of_mean(few) if len(few) > 1 else Measured(math.nan, math.nan, math.nan)
 
 
 def _interpolations(
     run: Run, dataset: Dataset, judge: Classifier, real: Tensor
 ) -> dict[str, Measured]:
-    images, labels = dataset.test_images, dataset.test_labels
-    start, end = interpolation.pairs(labels, PAIRS)
-    paths = interpolation.interpolate(run.model, images[start], images[end])
-    seen = features(judge, paths.flatten(0, 1)).unflatten(0, paths.shape[:2])
-    midpoints = paths[:, paths.shape[1] // 2]
-    entropy = torch.special.entr(probabilities(judge, midpoints)).sum(1)
-    values = {
-        f"extra_strokes_{threshold:g}": interpolation.extra_strokes(paths, threshold)
-        for threshold in interpolation.THRESHOLDS
-    }
-    return values | {
-        "evenness": interpolation.evenness(seen),
-        "midpoint_entropy": of_mean(entropy.numpy()),
-        "midpoint_sharpness": reconstruction.sharpness(midpoints, images[start]),
+    images = dataset.test_images
+    codes = in_batches(run.model, run.model.code, images)
+    steps = torch.linspace(0, 1, 11)
+    values = {}
+    for suffix, different in (("", True), ("_equal", False)):
+        start, end = interpolation.pairs(dataset.test_labels, len(images), different)
+        first, last = codes[start], codes[end]
+        paths = interpolation.between(run.model, first[:PAIRS], last[:PAIRS], steps)
+        seen = features(judge, paths.flatten(0, 1)).unflatten(0, paths.shape[:2])
+        for threshold in interpolation.THRESHOLDS:
+            name = f"{threshold:g}{suffix}"
+            values[f"extra_strokes_{name}"] = interpolation.extra_strokes(paths, threshold)
+            values[f"extra_euler_{name}"] = interpolation.extra_euler(paths, threshold)
+        values[f"evenness{suffix}"] = interpolation.evenness(seen)
+        middle = interpolation.between(run.model, first, last, steps[5:6])[:, 0]
+        values |= _midpoints(judge, real, middle, images[start], suffix)
+        if different:
+            middle = interpolation.between(run.model, first, last, steps[5:6], spherical=True)
+            values |= _midpoints(judge, real, middle[:, 0], images[start], "_spherical")
+            values |= _at_one_error(run, images[:1000], paths)
+    return values
+
+
+def _midpoints(
+    judge: Classifier, real: Tensor, middle: Tensor, images: Tensor, suffix: str
+) -> dict[str, Measured]:
+    """Of as many midpoints as there are held-out images: FID depends on their number."""
+    seen = features(judge, middle)
+    doubt = torch.special.entr(probabilities(judge, seen)).sum(1)
+    return {
+        f"midpoint_fid{suffix}": samples.fid(real, seen),
+        f"midpoint_entropy{suffix}": of_mean(doubt.numpy()),
+        f"midpoint_sharpness{suffix}": reconstruction.sharpness(middle, images),
     }
 
 
-def _downstream(run: Run, dataset: Dataset) -> dict[str, Measured]:
-    codes = in_batches(run.model, run.model.code, dataset.train_images[:20000])
-    test_codes = in_batches(run.model, run.model.code, dataset.test_images)
-    probe = downstream.linear_probe(
-        codes,
-        dataset.train_labels[:20000],
-        test_codes,
-        dataset.test_labels,
-        count=min(1000, len(codes)),
+def _at_one_error(run: Run, images: Tensor, paths: Tensor) -> dict[str, Measured]:
+    """Breaks after blurring to MATCHED_ERROR; nothing for a model that is softer than that."""
+    sigma = interpolation.blur_to_error(run.model, images, MATCHED_ERROR)
+    if math.isnan(sigma):
+        return {}
+    blurred = interpolation.blur(paths[:, [0, paths.shape[1] // 2, -1]], sigma)
+    return {
+        "extra_strokes_0.5_matched": interpolation.extra_strokes(blurred),
+        "extra_euler_0.5_matched": interpolation.extra_euler(blurred),
+    }
+
+
+def represent(run: Run, dataset: Dataset) -> dict[str, Measured]:
+    """How useful the code of ``run`` is downstream, by name; kept in the store like ``measure``."""
+
+    values = store.remembered(
+        f"represent-{run.digest}-{source()}", lambda: _as_lists(_represent(run, dataset))
     )
-    return {"probe": probe}
+    return _from(values)
+
+
+def _represent(run: Run, dataset: Dataset) -> dict[str, Measured]:
+    both = (dataset.train_images, dataset.test_images)
+    codes = (in_batches(run.model, run.model.code, images) for images in both)
+    return _readings(*codes, dataset, noisy=True)
+
+
+def evaluate(run: Run, dataset: Dataset) -> dict[str, Measured]:
+    """All that :func:`measure` and :func:`represent` know, measured now and not kept."""
+    return _measure(run, dataset) | _represent(run, dataset)
+
+
+def represent_baseline(dataset: Dataset, pixels: bool) -> dict[str, Measured]:
+    """The same for raw pixels, or for their first 64 principal components."""
+
+    def compute() -> dict[str, list[float]]:
+        both = dataset.train_images.flatten(1), dataset.test_images.flatten(1)
+        if not pixels:
+            both = downstream.principal_components(
+                dataset.train_images, dataset.test_images, COMPONENTS
+            )
+        return _as_lists(_readings(*both, dataset, noisy=not pixels))
+
+    kind = "pixels" if pixels else "components"
+    name = f"{kind}-{dataset.name}-{len(dataset.train_images)}-{source()}"
+    return _from(store.remembered(name, compute))
+
+
+def _readings(
+    codes: Tensor, test_codes: Tensor, dataset: Dataset, noisy: bool
+) -> dict[str, Measured]:
+    codes, test_codes = downstream.scaled(codes, test_codes)
+    given = codes, dataset.train_labels, test_codes, dataset.test_labels
+    values = {}
+    for kind in ("probe", "knn"):
+        for count in downstream.COUNTS:
+            values[f"{kind}_{count}"] = downstream.few_labels(kind, *given, count)
+        values[f"{kind}_all"] = downstream.all_labels(kind, *given)
+    if noisy:
+        for noise in downstream.NOISE:
+            values[f"probe_noise_{noise:g}"] = downstream.under_noise(*given, noise)
+    return values
 
 
 def _measure_floor(dataset: Dataset) -> dict[str, Measured]:
     judge = classifier(dataset)
     real = features(judge, dataset.test_images)
     others = features(judge, load(dataset.name).train_images[: len(real)])
-    named = probabilities(judge, dataset.test_images)
+    named = probabilities(judge, real)
     precision, recall = samples.precision_and_recall(real, others)
     return {
         "fid": samples.fid(real, others),
