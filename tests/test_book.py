@@ -10,7 +10,14 @@ from bs4 import BeautifulSoup
 
 pytestmark = pytest.mark.slow
 
-CHAPTERS = ("autoencoder", "beta_zero", "beta_ten", "beta_tuned", "interpolation")
+CHAPTERS = (
+    "autoencoder",
+    "beta_zero",
+    "beta_ten",
+    "beta_tuned",
+    "interpolation",
+    "representations",
+)
 ROWS = {
     "R1": {"fig-autoencoder-samples", "fig-autoencoder-reconstructions"},
     "R2": {"fig-beta-zero-curves", "fig-beta-zero-reconstructions", "fig-beta-zero-samples"},
@@ -26,7 +33,9 @@ ROWS = {
         "fig-beta-tuned-samples",
         "fig-beta-tuned-interpolations",
     },
-    "R5": {"fig-interpolation-pairs"},
+    "R5": {"fig-interpolation-pairs", "fig-interpolation-distribution"},
+    "R8": {"fig-representations-labels", "fig-representations-noise"},
+    "all of beta": {"fig-beta-tuned-curve", "fig-beta-tuned-range", "fig-beta-tuned-strip"},
 }
 
 
@@ -62,9 +71,9 @@ def test_every_figure_has_a_caption_a_number_and_words_for_those_who_cannot_see_
 def test_the_answer_is_beside_its_live_figure(pages, chapter):
     (cell,) = pages[chapter].select(".cell.tag_answer > .cell_output")
     kinds = [child["class"][0] for child in cell.find_all(recursive=False)]
-    assert kinds == ["vae-answer", "vae-figure", "vae-claims"]
+    assert kinds == ["vae-answer", "vae-figure", "vae-claims", "vae-basis"]
     assert "What we see" in cell.select_one(".vae-answer").text or chapter == "beta_tuned"
-    assert len(cell.select(".vae-claims tbody tr")) >= 3
+    assert len(cell.select(".vae-claims tbody tr")) >= (1 if chapter == "representations" else 3)
 
 
 def test_every_claim_has_a_verdict_in_its_chapter_and_on_the_first_page(pages):
@@ -84,6 +93,17 @@ def test_every_claim_has_a_verdict_in_its_chapter_and_on_the_first_page(pages):
     for row in pages["index"].select(".vae-claims tr"):
         if row.select('[class^="verdict-"]'):
             assert row.td.a["href"].removesuffix(".html") in CHAPTERS
+
+
+def test_the_first_page_has_a_row_for_every_model_with_pictures_and_numbers(pages):
+    table = pages["index"].select_one(".vae-claims table")
+    rows = {row.td.text: row for row in table.select("tbody tr")}
+    asked = {"AE", "β = 0", "β = 0.01", "β = 0.1", "β = 0.2", "β = 10", "real images"}
+    assert asked < set(rows) and any("calibrated" in name for name in rows)
+    for name, row in rows.items():
+        pictures = row.select("img.vae-thumbnail")
+        assert len(pictures) == (0 if name == "real images" else 2)
+        assert all(name in picture["alt"] for picture in pictures)
 
 
 def test_no_traceback_no_unresolved_markup_and_no_progress_bar(pages):

@@ -334,6 +334,15 @@ def test_an_image_without_alternative_text_is_a_warning(tmp_path: Path) -> None:
     assert run.stdout.count("an image of cell 2 has no alt") == 2
 
 
+def test_a_number_that_the_archive_does_not_expect_is_a_warning_and_on_the_page(tmp_path: Path):
+    book = make_book(tmp_path, "one")
+    stray = "VAE: rate is **500**, outside of what the archive expects"
+    write_page(book, "one", code(f'from vae_nb import markdown\nmarkdown("{stray}", "stray")'))
+    run = build(book)
+    assert run.returncode == 0 and "WARNING" in run.stdout and stray in run.stdout
+    assert "500" in page(book, "one").select_one(".vae-stray strong").text
+
+
 @pytest.fixture
 def open_page(built: Path, browser: Browser) -> Iterator[Callable[..., BrowserPage]]:
     """Open a page of the toy book as a file, in a window of a width and a theme."""

@@ -13,6 +13,7 @@ PAGES = (
     "beta_ten",
     "beta_tuned",
     "interpolation",
+    "representations",
     "objective",
     "metrics",
     "data",
@@ -59,7 +60,7 @@ def test_a_phone_scrolls_down_only(open_page, name):
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
-@pytest.mark.parametrize("name", PAGES[1:6])
+@pytest.mark.parametrize("name", PAGES[1:7])
 def test_the_answer_is_beside_its_figure_on_a_desktop_and_above_it_on_a_phone(open_page, name):
     def boxes(width):
         page = open_page(name, width)

@@ -3,12 +3,14 @@
 import itertools
 import math
 import re
+from dataclasses import replace
 
 import pytest
 
-from vae_nb import answers, claims, parameters
+from vae_nb import answers, archive, claims, parameters
 from vae_nb.claims import CLAIMS, Check, Verdict
 from vae_nb.evaluation.interval import Measured
+from vae_nb.training import recipe
 
 
 @pytest.mark.parametrize(
@@ -43,9 +45,10 @@ def test_no_number_is_undecided():
 )
 def test_a_claim_joins_its_checks(values, verdict):
     def checks(_):
-        return [Check("x", Measured(v, v - 0.05, v + 0.05), "at least", 0.5) for v in values]
+        found = (Measured(v, v - 0.05, v + 0.05) for v in values)
+        return [Check(f"x{i}", each, "at least", 0.5) for i, each in enumerate(found)]
 
-    assert claims.Claim("C", "Q", "says", checks).verdict({}) is verdict
+    assert claims.Claim("C", "Q", "says", Verdict.HOLDS, checks).verdict([{}]) is verdict
 
 
 def test_ratio_and_difference_of_exact_and_uncertain_numbers():
@@ -69,7 +72,8 @@ def test_numbers_read_well():
 NAMES = [
     *("mse_mean", "mse_sample", "r_squared", "ssim", "same_label", "pixel_variance"),
     *("sharpness_reconstructions", "sharpness_sampled", "sharpness_prior", "sharpness_mixture"),
-    *("fid_prior", "fid_mixture", "confident_prior", "confident_mixture", "confident"),
+    *("fid_prior", "fid_mixture", "confident_prior", "confident_mixture", "confident", "fid"),
+    *("accuracy", "precision", "recall"),
     *("active_units", "prior_gap", "rate", "rate_slope", "rate_at_half", "rate_at_end"),
     *(
         "extra_strokes_0.3",
@@ -78,8 +82,12 @@ NAMES = [
         "evenness",
         "midpoint_entropy",
         "midpoint_sharpness",
-        "probe",
+        "midpoint_fid",
+        "midpoint_fid_spherical",
+        "extra_strokes_0.5_matched",
     ),
+    *("probe_10", "knn_10", "knn_100", "knn_all"),
+    *("probe_100", "probe_1000", "probe_all", "knn_1000", "probe_noise_0.5", "probe_noise_1"),
 ]
 
 
@@ -114,7 +122,7 @@ def test_every_claim_of_the_report_is_there_once_and_has_a_verdict():
         "6.2",
     ]
     assert sorted(claim.name for claim in CLAIMS) == [f"C{number}" for number in expected]
-    assert all(claim.verdict(evidence()) in Verdict for claim in CLAIMS)
+    assert all(claim.verdict([evidence()]) in Verdict for claim in CLAIMS)
 
 
 def named(name: str):
@@ -133,7 +141,12 @@ def named(name: str):
             {"sharpness_sampled": 0.1, "sharpness_prior": 0.1},
             {"sharpness_sampled": 0.9, "sharpness_prior": 0.9},
         ),
-        ("C5.3", "this", {"probe": 0.9}, {"probe": 0.3}),
+        (
+            "C5.3",
+            "this",
+            dict.fromkeys(("probe_100", "probe_all", "knn_1000", "probe_noise_1"), 0.9),
+            dict.fromkeys(("probe_100", "probe_all", "knn_1000", "probe_noise_1"), 0.3),
+        ),
         (
             "C6.1",
             "low",
@@ -143,27 +156,26 @@ def named(name: str):
     ],
 )
 def test_a_claim_can_hold_and_can_fail(claim, role, holds, fails):
-    assert named(claim).verdict(evidence(**{role: model(**holds)})) is Verdict.HOLDS
-    assert named(claim).verdict(evidence(**{role: model(**fails)})) is Verdict.FAILS
+    assert named(claim).verdict([evidence(**{role: model(**holds)})]) is Verdict.HOLDS
+    assert named(claim).verdict([evidence(**{role: model(**fails)})]) is Verdict.FAILS
 
 
 def test_a_tie_with_the_wrong_sign_is_no_best_beta():
     """C4.3: sharper at lower beta, blurrier at higher beta: in part."""
-    found = named("C4.3").verdict(
-        evidence(
-            low=model(sharpness_reconstructions=0.7, sharpness_prior=0.7),
-            high=model(sharpness_reconstructions=0.3, sharpness_prior=0.3),
-        )
-    )
+    roles = {
+        "low": model(sharpness_reconstructions=0.7, sharpness_prior=0.7),
+        "high": model(sharpness_reconstructions=0.3, sharpness_prior=0.3),
+    }
+    found = named("C4.3").verdict([evidence(**roles)])
     assert found is Verdict.PART
 
 
 def every_answer(found: dict, beta: float):
-    yield answers.q1(found)
-    yield answers.q2(found, beta)
-    yield answers.q3(found, beta)
-    yield answers.q4(found, beta, beta / 10, beta * 2)
-    yield answers.q5(found, beta)
+    yield answers.q1([found])
+    yield answers.q2([found], beta)
+    yield answers.q3([found], beta)
+    yield answers.q4([found], beta, beta / 10, beta * 2)
+    yield answers.q5([found], beta)
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.1, 10.0])
@@ -175,41 +187,200 @@ def test_answers_have_no_hole_and_no_heading(beta, value):
 
 
 def test_sentences_follow_the_measurements():
-    collapsed = answers.q3(evidence(this=model(active_units=0)), 10.0)
-    alive = answers.q3(evidence(this=model(active_units=12)), 0.5)
+    def answer(question, *arguments, **roles) -> str:
+        found = evidence(**roles)
+        return " ".join(answers.ANSWERS[question]([found], *arguments).split())
+
+    collapsed = answer("Q3", 10.0, this=model(active_units=0))
+    alive = answer("Q3", 0.5, this=model(active_units=12))
     assert "collapsed" in collapsed and "collapsed" not in alive
-    unfinished = answers.q3(evidence(this=model(active_units=0, mse_sample=0.9)), 0.5)
+    unfinished = answer("Q3", 0.5, this=model(active_units=0, mse_sample=0.9))
     assert "mean image, which" in collapsed and "too short" in unfinished
     assert "12 of the latents" in alive and "the report has β = 10" in alive
 
     def torn(ae: float, vae: float) -> str:
-        roles = {
-            "ae": model(**{"extra_strokes_0.5": ae}),
-            "this": model(**{"extra_strokes_0.5": vae}),
-        }
-        return answers.q5(evidence(**roles), 0.1)
+        name = "extra_strokes_0.5"
+        return answer("Q5", 0.1, ae=model(**{name: ae}), this=model(**{name: vae}))
 
-    assert "fall apart more often" in torn(0.8, 0.1)
+    assert "autoencoder's midpoints fall apart more often" in torn(0.8, 0.1)
     assert "do **not** fall apart" in torn(0.1, 0.8)
+    assert "not told apart" in torn(0.4, 0.4)
+    round_ = answer("Q5", 0.1, this=model(midpoint_fid=9.0, midpoint_fid_spherical=4.0))
+    assert "cuts through the inside" in round_ and "cuts through" not in torn(0.8, 0.1)
 
-    tuned = answers.q4(
-        evidence(low=model(fid_prior=9.0, mse_mean=0.1), this=model(fid_prior=20.0)), 0.1, 0.01, 0.2
+    roles = {"low": model(fid_prior=9.0, mse_sample=0.1), "this": model(fid_prior=20.0)}
+    assert "closest at β = 0.01" in answer("Q4", 0.1, 0.01, 0.2, **roles)
+    nan = model(rate_slope=math.nan)
+    for measured, words in (
+        (model(rate_slope=3.0, rate_at_half=400, rate_at_end=470), "The KL keeps rising"),
+        (model(rate_slope=3.0, rate_at_half=400, rate_at_end=400), "The KL still rises"),
+        (model(rate_slope=-3.0), "The KL falls at the end"),
+        (nan, "The KL neither clearly rises nor falls"),
+    ):
+        assert words in answer("Q2", 0.0, this=measured)
+    for end, words in ((101, "has settled"), (140, "has not settled")):
+        measured = model(rate_at_half=100, rate_at_end=end)
+        assert words in answer("Q4", 0.1, 0.01, 0.2, this=measured)
+
+
+def test_seeds_decide_and_the_live_run_gives_the_numbers():
+    live, *others = (evidence(ae=model(confident_prior=share)) for share in (0.12, 0.9, 0.8))
+    assert "are poor" in answers.q1([live])
+    text = answers.q1([live, *others])
+    assert "better than one would expect" in text and "12\u00a0% of them" in text
+
+
+def test_models_are_compared_within_a_seed():
+    """A seed that is bad for both says nothing about which is better."""
+    seeds = [
+        evidence(this=model(mse_mean=1.05 * level), ae=model(mse_mean=level))
+        for level in (0.5, 0.9, 1.7)
+    ]
+    checks = {check.what: check for check in named("C2.1").checks(seeds)}
+    check = checks["MSE over the autoencoder's"]
+    assert check.measured == pytest.approx((1.05, 1.05, 1.05), abs=1e-4)
+    assert check.verdict() is Verdict.HOLDS
+    uneven = [
+        evidence(this=model(mse_mean=ratio), ae=model(mse_mean=1.0)) for ratio in (0.8, 1.0, 1.3)
+    ]
+    checks = {check.what: check for check in named("C2.1").checks(uneven)}
+    assert checks["MSE over the autoencoder's"].verdict() is Verdict.UNDECIDED
+    assert named("C2.1").verdict(uneven) is Verdict.UNDECIDED
+
+
+def test_the_use_of_codes_follows_the_numbers():
+    names = ("probe_100", "probe_all", "knn_1000")
+    for mine, other, words in ((0.9, 0.5, "better"), (0.3, 0.5, "worse"), (0.5, 0.5, "told apart")):
+        found = evidence(
+            this=model(**dict.fromkeys(names, mine)), ae=model(**dict.fromkeys(names, other))
+        )
+        read = {
+            "AE": (None, found["ae"]),
+            "β = 0.1": (0.1, found["this"]),
+            "PCA": (None, model(probe_100=0.4)),
+        }
+        text = " ".join(answers.downstream([found], read, 0.1).split())
+        assert text.count(words) >= 3 and "best of the 3 in the figure" in text
+    assert answers.by_noise(model(probe_1000=0.9, **{"probe_noise_0.5": 0.7})).keys() == {0, 0.5, 1}
+    panels = dict(answers.by_labels(read, 512))
+    assert [list(values) for *_, values in panels["linear probe"]] == [[10, 100, 512]] * 3
+
+
+def test_a_table_of_midpoints_has_a_dash_where_a_model_is_too_soft():
+    soft = model()
+    del soft["extra_strokes_0.5_matched"]
+    lines = answers.midpoints({None: model(), 0.2: soft}).splitlines()
+    assert [line.split(" | ")[2] for line in lines[2:]] == ["0.5", "–"]
+    assert len({line.count("|") for line in lines}) == 1
+
+
+def test_models_are_compared_at_one_error():
+    error, breaks = (
+        (lambda v: Measured(v, v - 1e-4, v + 1e-4)),
+        (lambda v: Measured(v, v - 0.1, v + 0.1)),
     )
-    assert "closest at β = 0.01" in " ".join(tuned.split())
-    rising = answers.q2(
-        evidence(this=model(rate_slope=3.0, rate_at_half=400, rate_at_end=470)), 0.0
-    )
-    falling = answers.q2(evidence(this=model(rate_slope=-3.0)), 0.0)
-    assert "keeps rising" in rising and "does not keep rising" in falling
+    points = [("AE", None, error(0.004), breaks(0.9)), ("β = 0", 0.0, error(0.0041), breaks(0.3))]
+    points.append(("β = 1", 1.0, error(0.07), breaks(0.0)))
+    text = answers.at_one_error(points)
+    assert "nearest to it is β = 0 with +0.30 at 0.0041: fewer." in text
 
 
 def test_tables_have_a_row_for_each_claim_and_a_link():
-    found = {question: evidence() for question in answers.CHAPTERS}
+    found = {question: [evidence()] for question in answers.CHAPTERS}
     table = answers.verdicts(found)
     for claim in CLAIMS:
-        assert f"[{claim.name}]({answers.CHAPTERS[claim.question]}.ipynb)" in table
+        chapter = "representations" if claim.name == "C5.3" else answers.CHAPTERS[claim.question]
+        assert f"[{claim.name}]({chapter}.ipynb)" in table
     widths = {line.count("|") for line in table.splitlines()}
     assert widths == {5}
+
+
+def test_breaks_are_compared_at_one_error_where_they_can_be():
+    name = "extra_strokes_0.5_matched"
+    whole = evidence(ae=model(**{name: 0.6}), this=model(**{name: 0.1}))
+    checks = {check.what: check for check in named("C5.1").checks([whole])}
+    (check,) = (check for what, check in checks.items() if "blurred" in what)
+    assert check.measured.value == pytest.approx(0.5) and check.verdict() is Verdict.HOLDS
+    del whole["this"][name]  # a model that is softer than the error
+    assert len(named("C5.1").checks([whole])) == len(checks) - 1
+    # Nor is it compared where only some seeds are sharp enough.
+    sharp = evidence(ae=model(**{name: 0.6}), this=model(**{name: 0.1}))
+    assert len(named("C5.1").checks([sharp, whole])) == len(checks) - 1
+
+
+# --- what is said of the sweep ---
+
+
+def swept(**names) -> archive.Archive:
+    """An archive of three seeds, from functions of beta by the name of a number."""
+    betas = (0.0, 0.001, 0.01, 0.1, 1.0)
+    rows = []
+    for seed in range(3):
+        for kind, beta in (("sigma_vae", 0.0), *(("vae", b) for b in betas)):
+            values = {name: of(beta) + 1e-4 * seed for name, of in names.items()}
+            measured = {n: Measured(v, v - 1e-4, v + 1e-4) for n, v in values.items()}
+            found = recipe(kind, beta, seed=seed)
+            rows.append(archive.Row(found, beta or 0.002, measured, {}, {}))
+    rows = [r if r.recipe.model != "vae" else replace(r, beta=r.recipe.beta) for r in rows]
+    return archive.Archive(rows, {}, "")
+
+
+def test_the_best_beta_is_found_and_its_rivals_are_named():
+    valley = swept(fid_prior=lambda beta: abs(beta - 0.01))
+    assert valley.best("fid_prior") == 0.01
+    assert "lowest at β = 0.01" in answers.best_for_samples(valley)
+    flat = swept(fid_prior=lambda beta: 0.5 if beta in (0.01, 0.1) else 2.0)
+    assert flat.best("fid_prior") == 0.01
+    assert answers.best_for_samples(flat).endswith("not told apart from it: 0.1.")
+
+
+@pytest.mark.parametrize(
+    ("predicted", "words"), [(0.5, "as predicted"), (0.05, "later"), (3.0, "earlier")]
+)
+def test_the_collapse_is_set_beside_its_prediction(predicted, words):
+    falling = swept(rate=lambda beta: 1.0 if beta <= 0.1 else 0.0)
+    text = answers.collapse(falling, predicted)
+    assert "between β = 0.1 and 1" in text and words in text
+
+
+def test_the_three_betas_stand_beside_each_other():
+    found = swept(fid_prior=lambda b: abs(b - 0.01) * 100, mse_sample=lambda b: 0.01 + b)
+    text = answers.which_beta(found, {0.1: model()}, 0.1)
+    assert "0.1 is not the best" in text and "0.01, with a FID" in text and "50 times" in text
+    well = swept(fid_prior=lambda b: abs(b - 0.1) * 100, mse_sample=lambda b: 0.01 + b)
+    assert "eye chose well" in answers.which_beta(well, {0.1: model()}, 0.1)
+
+
+def test_the_exchange_says_where_distortion_falls():
+    rising = answers.exchange(swept(rate=lambda b: 1 - b, mse_sample=lambda b: b))
+    assert "rises or stays from one β to the next" in rising
+    bent = swept(rate=lambda b: 1 - b, mse_sample=lambda b: 0.5 if b == 0.1 else b)
+    assert "falls at" not in answers.exchange(bent)
+    dip = swept(rate=lambda b: 1 - b, mse_sample=lambda b: 0.0 if b == 0.1 else b + 1)
+    assert "falls at 0.1 " in answers.exchange(dip)
+
+
+def test_stability_follows_the_numbers():
+    def text(this: tuple[float, float], ae: tuple[float, float]) -> str:
+        roles = [model(probe_1000=clean, probe_noise_1=noisy) for clean, noisy in (this, ae)]
+        return answers.stability(evidence(this=roles[0], ae=roles[1]), {}, 0.1)
+
+    # What counts is the loss, not the accuracy that is left.
+    assert "is more stable" in text((0.8, 0.7), (0.95, 0.75))
+    assert "is less stable" in text((0.95, 0.6), (0.8, 0.7))
+    assert "neither more nor less" in text((0.9, 0.7), (0.9, 0.7))
+
+
+# --- the gate ---
+
+
+def test_the_gate_names_what_differs():
+    from vae_nb import gate
+
+    poor = evidence(ae=model(confident_prior=0.1, r_squared=0.1, same_label=0.1))
+    wrong = dict(gate.differences({question: [poor] for question in claims.ROLES}))
+    assert wrong[named("C1.1")] is Verdict.FAILS  # it was written for one that holds
+    assert named("C1.2") not in wrong
 
 
 # --- parameters ---
@@ -231,6 +402,13 @@ def test_label_pairs():
     for start, end in bad:
         with pytest.raises(ValueError, match="labels"):
             parameters.label_pairs(start, end)
+
+
+def test_further_betas():
+    assert parameters.betas("compared", [0, 0.01]) == [0.0, 0.01]
+    for bad in (0.1, "0.1", [-1], [math.nan], ["x"], [True], None):
+        with pytest.raises(ValueError, match="compared = .* must be a list"):
+            parameters.betas("compared", bad)
 
 
 def test_neighbours():

@@ -1,30 +1,40 @@
 """What do we say? The answer to each inline question, its prose chosen by what was measured.
 
 A chapter that is run again with another beta must say nothing false, so every sentence that a
-measurement could contradict has its alternatives here. Evidence is that of ``claims``.
+measurement could contradict has its alternatives here. ``seeds`` is the evidence (see ``claims``)
+of this build, then that of every other seed. All of them decide what is said; the numbers that are
+written are those of this build, which the figure beside the answer shows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
 
 from IPython.display import display
 
+from vae_nb import archive
+from vae_nb.archive import Archive
 from vae_nb.claims import (
     CLAIMS,
     FEW,
     GROWTH,
+    ROLES,
     SHARP,
     Claim,
     Evidence,
     difference,
-    growth,
+    growth_of,
     mse_over_autoencoder,
+    noise_costs,
     number,
     ratio,
 )
-from vae_nb.evaluation.interval import Measured
+from vae_nb.evaluation.downstream import COUNTS, NOISE
+from vae_nb.evaluation.interval import Measured, over_seeds
 from vae_nb.figures import LiveFigure
+from vae_nb.objective import bits
+from vae_nb.store import Run
 
 CHAPTERS = {
     "Q1": "autoencoder",
@@ -33,6 +43,21 @@ CHAPTERS = {
     "Q4": "beta_tuned",
     "Q5": "interpolation",
 }
+
+# Claims with a chapter of their own.
+MEASURED_IN = {"C5.3": "representations"}
+
+
+Seeds = Sequence[Evidence]
+
+
+def _over(seeds: Seeds, role: str, name: str) -> Measured:
+    return over_seeds([evidence[role][name] for evidence in seeds])
+
+
+def _across(seeds: Seeds, compare: Callable[[Evidence], Measured]) -> Measured:
+    """What compares models, compared within every seed and joined over the seeds."""
+    return over_seeds([compare(evidence) for evidence in seeds])
 
 
 class _Words:
@@ -50,8 +75,8 @@ class _Words:
         return f"{100 * value:.0f}\u00a0%" if self._in_percent else number(value)
 
 
-def _fill(template: str, evidence: Evidence, **words: str) -> str:
-    roles = {role: _Words(measured) for role, measured in evidence.items()}
+def _fill(template: str, seeds: Seeds, **words: str) -> str:
+    roles = {role: _Words(measured) for role, measured in seeds[0].items()}
     return template.strip().format(**roles, **words)
 
 
@@ -60,14 +85,17 @@ def _run_with(beta: float, of_report: float) -> str:
     return f"β = {beta:g} ({same})"
 
 
+def _in_percent(share: Measured) -> str:
+    return f"{100 * share.value:.1f}\u00a0%"
+
+
 def _by_sign(measured: Measured, positive: str, negative: str, unclear: str) -> str:
     return positive if measured.low > 0 else negative if measured.high < 0 else unclear
 
 
-def q1(evidence: Evidence) -> str:
+def q1(seeds: Seeds) -> str:
     """Q1: what do samples of the autoencoder look like, and why?"""
-    ae = evidence["ae"]
-    repaired = ratio(ae["fid_mixture"], ae["fid_prior"]).high < 0.5
+    repaired = _across(seeds, lambda e: ratio(e["ae"]["fid_mixture"], e["ae"]["fid_prior"]))
     return _fill(
         """
 **What we see.** The autoencoder reconstructs: {ae.percent.r_squared} of the pixel variance of
@@ -81,22 +109,24 @@ where no image was mapped, and nobody asked the decoder what to draw there.
 
 **A test of this** is the right half of the figure. The decoder is the same; only the codes come
 from a mixture of ten Gaussians that was fitted to the training codes. The Fréchet distance (FID) to
-held-out images goes from {ae.fid_prior} to {ae.fid_mixture} and the share named with confidence to
-{ae.percent.confident_mixture}: {proof}.
+held-out images goes from {ae.fid_prior} to {ae.fid_mixture} (real images have {floor.fid}) and the
+share named with confidence to {ae.percent.confident_mixture}: {proof}.
 """,
-        evidence,
-        poor="poor" if ae["confident_prior"].high < FEW else "better than one would expect",
+        seeds,
+        poor="poor"
+        if _over(seeds, "ae", "confident_prior").high < FEW
+        else "better than one would expect",
         proof="the decoder was not at fault, the prior did not match"
-        if repaired
+        if repaired.high < 0.5
         else "the mismatched prior is not the whole reason",
     )
 
 
-def q2(evidence: Evidence, beta: float) -> str:
+def q2(seeds: Seeds, beta: float) -> str:
     """Q2: what can be observed at beta = 0, and why?"""
-    this = evidence["this"]
-    over = mse_over_autoencoder(evidence)
+    over = _across(seeds, mse_over_autoencoder)
     alike = over.low >= 0.9 and over.high <= 1.1
+    slope, rising = _over(seeds, "this", "rate_slope"), _across(seeds, growth_of("this"))
     return _fill(
         """
 **What we see,** at {run}. The reconstructions are {alike} the autoencoder's: the held-out error is
@@ -108,15 +138,17 @@ the end of the training.
 **Why.** {price}. {lesson}: their distance to $N(0, I)$ is {this.prior_gap} per latent (autoencoder:
 {ae.prior_gap}).
 """,
-        evidence,
+        seeds,
         run=_run_with(beta, 0),
         alike="almost" if alike else "not quite",
-        poor="poor" if this["confident_prior"].high < FEW else "not all poor",
+        poor="poor" if _over(seeds, "this", "confident_prior").high < FEW else "not all poor",
         rising="keeps rising"
-        if this["rate_slope"].low > 0 and growth(evidence, "this").low > GROWTH
+        if slope.low > 0 and rising.low > GROWTH
         else "still rises"
-        if this["rate_slope"].low > 0
-        else "does not keep rising",
+        if slope.low > 0
+        else "falls at the end"
+        if slope.high < 0
+        else "neither clearly rises nor falls at the end",
         price="With β = 0 only the reconstruction is left in the objective. Nothing pays for the "
         "KL, so the encoder turns its noise down and spreads its means until the noise no longer "
         "disturbs"
@@ -130,9 +162,9 @@ the end of the training.
     )
 
 
-def q3(evidence: Evidence, beta: float) -> str:
+def q3(seeds: Seeds, beta: float) -> str:
     """Q3: what can be observed at beta = 10, and why?"""
-    this = evidence["this"]
+    this = seeds[0]["this"]
     active = round(this["active_units"].value)
     collapsed = active == 0
     mean_image = 0.95 < ratio(this["mse_sample"], this["pixel_variance"]).value < 1.05
@@ -145,7 +177,7 @@ image gives {this.pixel_variance}{same}.
 
 **Why.** {why}.{trap}
 """,
-        evidence,
+        seeds,
         run=_run_with(beta, 10),
         story="“Blurred” is too kind: the posterior has **collapsed**. Every image gets the same "
         "posterior, the prior itself, and the code carries nothing"
@@ -170,15 +202,15 @@ image gives {this.pixel_variance}{same}.
     )
 
 
-def q4(evidence: Evidence, beta: float, low: float, high: float) -> str:
+def q4(seeds: Seeds, beta: float, low: float, high: float) -> str:
     """Q4: what is expected of a well-tuned VAE, and is this one?"""
-    this = evidence["this"]
-    models = {low: evidence["low"], beta: this, high: evidence["high"]}
-    fids = {b: measured["fid_prior"].value for b, measured in models.items()}
-    errors = {b: measured["mse_sample"].value for b, measured in models.items()}
-    named = {b: measured["confident_prior"].value for b, measured in models.items()}
-    best = min(fids, key=fids.__getitem__)
-    rivals = [b for b in models if models[b]["fid_prior"].low <= models[best]["fid_prior"].high]
+    roles = {low: "low", beta: "this", high: "high"}
+    fids = {b: _over(seeds, role, "fid_prior") for b, role in roles.items()}
+    errors = {b: _over(seeds, role, "mse_sample").value for b, role in roles.items()}
+    named = {b: _over(seeds, role, "confident_prior").value for b, role in roles.items()}
+    best = min(fids, key=lambda b: fids[b].value)
+    rivals = [b for b, fid in fids.items() if fid.low <= fids[best].high]
+    rising = _across(seeds, growth_of("this"))
     return _fill(
         """
 **What we expect.** A well-tuned VAE reconstructs what matters and lets samples from $N(0, I)$ pass
@@ -189,77 +221,137 @@ for data, because its codes fill the prior. The two wishes pull against each oth
 {this.percent.confident_prior} of the samples with confidence; their sharpness is
 {this.percent.sharpness_prior}{soft}. The codes are {this.prior_gap} per latent away from $N(0, I)$
 (autoencoder: {ae.prior_gap}). The KL {settled}: the rate is {this.rate_at_half} nats at half-time
-and {this.rate_at_end} at the end.
+and {this.rate_at_end} ({bits} bits) at the end.
 
 **Is it the best β?** That depends on what is asked. Of the three here sampled reconstructions are
 closest at β = {closest}; they must be at the lowest if training finds the optimum. Samples are
-nearest to the data, by FID, at β = {best} ({listed}); the largest share of them is named with
-confidence at β = {named}.
+nearest to the data, by FID, at β = {best} ({listed}; real images {floor.fid}); the largest share of
+them is named with confidence at β = {named}.
 """,
-        evidence,
+        seeds,
         run=_run_with(beta, 0.1),
-        soft="" if this["sharpness_prior"].low >= SHARP else ", visibly soft",
-        settled="has settled" if growth(evidence, "this").high <= GROWTH else "has not settled",
+        soft="" if _over(seeds, "this", "sharpness_prior").low >= SHARP else ", visibly soft",
+        settled="has settled"
+        if rising.high <= GROWTH
+        else "has not settled"
+        if rising.low > GROWTH
+        else "has nearly settled",
         closest=f"{min(errors, key=errors.__getitem__):g}",
         best=" and ".join(f"{b:g}" for b in rivals)
         + (", which are not told apart" if len(rivals) > 1 else ""),
         named=f"{max(named, key=named.__getitem__):g}",
-        listed=", ".join(f"{number(fid)} at {b:g}" for b, fid in fids.items()),
+        listed=", ".join(
+            f"{number(seeds[0][role]['fid_prior'].value)} at {b:g}" for b, role in roles.items()
+        ),
+        bits=number(bits(seeds[0]["this"]["rate_at_end"].value)),
     )
 
 
-def q5(evidence: Evidence, beta: float) -> str:
+def q5(seeds: Seeds, beta: float) -> str:
     """Q5: how do interpolations of autoencoder and VAE differ?"""
-    this, ae = evidence["this"], evidence["ae"]
-    breaks = difference(ae["extra_strokes_0.5"], this["extra_strokes_0.5"])
+    live = seeds[0]
+
+    def more(name: str) -> Measured:
+        return _across(seeds, lambda e: difference(e["this"][name], e["ae"][name]))
+
+    spherical, straight = (
+        _over(seeds, "this", name) for name in ("midpoint_fid_spherical", "midpoint_fid")
+    )
     return _fill(
         """
-**What we see,** with {run}, at the midpoints of 1,000 pairs with different labels. {torn}: they
-have {ae_strokes} strokes beyond those of their ends, the VAE's {vae_strokes}. Their sharpness,
-relative to real images, is {ae.percent.midpoint_sharpness} for the autoencoder and
+**What we see,** with {run}, at the midpoints of pairs with different labels. {torn}: they have
+{ae_strokes} strokes beyond those of their ends, the VAE's {vae_strokes} (1,000 pairs). Their
+sharpness, relative to real images, is {ae.percent.midpoint_sharpness} for the autoencoder and
 {this.percent.midpoint_sharpness} for the VAE. The classifier is in doubt by {ae.midpoint_entropy}
 nats at the autoencoder's midpoints and by {this.midpoint_entropy} at the VAE's.
 
 **Why.** A straight line between two codes of the autoencoder may cross a region to which no image
-was mapped. {drawn} And mind the price: blur may hide breaks, and the VAE's reconstructions have an
-error of {this.mse_mean} against {ae.mse_mean}.
+was mapped. {drawn} But mind the price: blur hides breaks, and the VAE's reconstructions have an
+error of {errors}. Further below, models are compared at one error.
+
+**Is the way smooth?** Midpoints are as far from real images as a FID of {this.midpoint_fid} says
+(autoencoder: {ae.midpoint_fid}); along the sphere it is {this.midpoint_fid_spherical}. {round}
 
 **Is the code more useful?** A linear probe with 1,000 labels {useful}: {vae_probe} against
-{ae_probe} for the autoencoder.
+{ae_probe} for the autoencoder. [](representations.ipynb) asks further.
 """,
-        evidence,
+        seeds,
         run=_run_with(beta, 0.1),
         torn=_by_sign(
-            breaks,
-            "The autoencoder's midpoints fall apart more often",
+            more("extra_strokes_0.5"),
             "The autoencoder's midpoints do **not** fall apart more often",
-            "The autoencoder's midpoints fall apart no more often than the VAE's",
+            "The autoencoder's midpoints fall apart more often",
+            "Whose midpoints fall apart more often is not told apart",
         ),
-        ae_strokes=f"{ae['extra_strokes_0.5'].value:+.2f}",
-        vae_strokes=f"{this['extra_strokes_0.5'].value:+.2f}",
-        drawn="The KL draws the VAE's posteriors together around the origin until they overlap, so "
-        "that the line stays where the decoder has been trained."
-        if this["prior_gap"].high < 0.1
+        ae_strokes=f"{live['ae']['extra_strokes_0.5'].value:+.2f}",
+        vae_strokes=f"{live['this']['extra_strokes_0.5'].value:+.2f}",
+        drawn="The KL draws the VAE's posteriors together around the origin until they overlap."
+        if _over(seeds, "this", "prior_gap").high < 0.1
         else "This VAE's codes do not follow the prior either, so its lines may do the same.",
+        errors=" against ".join(number(live[role]["mse_mean"].value) for role in ("this", "ae")),
+        round="The straight line cuts through the inside of the shell on which the codes lie, "
+        "where the decoder has seen little."
+        if spherical.high < straight.low
+        else "The straight line is no worse than that.",
         useful=_by_sign(
-            difference(this["probe"], ae["probe"]),
+            more("probe_1000"),
             "reads the VAE's code better",
             "reads the VAE's code worse",
             "does not tell the two apart",
         ),
-        vae_probe=f"{100 * this['probe'].value:.1f}\u00a0%",
-        ae_probe=f"{100 * ae['probe'].value:.1f}\u00a0%",
+        vae_probe=_in_percent(live["this"]["probe_1000"]),
+        ae_probe=_in_percent(live["ae"]["probe_1000"]),
     )
 
 
-def show(answer: str, figure: LiveFigure, question: str, evidence: Evidence) -> None:
+def show(
+    question: str,
+    figure: LiveFigure,
+    evidence: Evidence,
+    runs: Mapping[str, Run],
+    *arguments: object,
+) -> None:
     """Publish an answer beside its live figure, and below both the report's claims.
 
-    The book lays them out by the metadata; a notebook shows them one under the other.
+    ``question`` is the question's name, or that of a claim with a chapter of its own; ``evidence``
+    is that of this build and ``runs`` are its runs, by role; ``arguments`` are further ones of the
+    answer. The book lays them out by the metadata; a notebook shows them one under the other.
     """
-    _markdown(answer, "answer")
+    seeds = archive.seeds(evidence, runs)
+    _markdown(ANSWERS[question](seeds, *arguments), "answer")
     display(figure)
-    show_table(table([claim for claim in CLAIMS if claim.question == question], evidence))
+    show_table(table([c for c in CLAIMS if question in (c.question, c.name)], seeds))
+    show_basis(evidence, runs)
+
+
+def show_basis(evidence: Evidence, runs: Mapping[str, Run]) -> None:
+    """Publish on how many trainings the intervals of a table rest, and what strays from them.
+
+    A run whose numbers lie where the archive does not expect them is named on the page, and in the
+    output of the build.
+    """
+    count = len(archive.seeds(evidence, runs))
+    _markdown(
+        f"Intervals: 95 %, over {count} trainings with different seeds (models are compared within "
+        "a seed) and over the held-out images. The trainings of this build are one seed; the "
+        "others are archived (`python -m vae_nb.sweep`)."
+        if count > 1
+        else "Intervals: 95 %, over the held-out images, for one training of each model. The "
+        "archive has no other seeds of these recipes.",
+        "basis",
+    )
+    for role, run in runs.items():
+        for name, (live, expected) in archive.strays(run, evidence[role]).items():
+            _markdown(
+                f"{run.recipe}: {name} is {number(live.value)}, outside of what the archive "
+                f"expects of one more seed, {number(expected.low)} to {number(expected.high)}.",
+                "stray",
+            )
+
+
+def show_text(text: str) -> None:
+    """Publish Markdown with numbers of the run."""
+    _markdown(text.strip(), "text")
 
 
 def show_table(text: str) -> None:
@@ -267,7 +359,7 @@ def show_table(text: str) -> None:
     _markdown(text, "claims")
 
 
-def table(claims: Iterable[Claim], evidence: Evidence, chapter: str = "") -> str:
+def table(claims: Iterable[Claim], seeds: Seeds, chapter: str = "") -> str:
     """Claims, what was measured for each (with 95 % interval and threshold), and the verdicts.
 
     With ``chapter``, each name is a link to that chapter.
@@ -275,23 +367,47 @@ def table(claims: Iterable[Claim], evidence: Evidence, chapter: str = "") -> str
     lines = ["| | the report says | measured here | verdict |", "| --- | --- | --- | --- |"]
     for claim in claims:
         name = f"[{claim.name}]({chapter}.ipynb)" if chapter else claim.name
-        tests = "<br>".join(map(str, claim.tests(evidence)))
-        lines.append(f"| {name} | {claim.says} | {tests} | {claim.verdict(evidence).pill} |")
+        tests = "<br>".join(map(str, claim.checks(seeds)))
+        lines.append(f"| {name} | {claim.says} | {tests} | {claim.verdict(seeds).pill} |")
     return "\n".join(lines)
 
 
-def verdicts(evidence: Mapping[str, Evidence]) -> str:
-    """All claims with their verdicts; ``evidence`` is by question."""
+def seeds_of(
+    runs: Mapping[tuple[str, float], Run],
+    measured: Mapping[tuple[str, float], Mapping[str, Measured]],
+    floor: Mapping[str, Measured],
+) -> dict[str, list[Evidence]]:
+    """By question: the report's models in this build and in all other seeds.
+
+    ``runs`` are by model and beta.
+
+    ``measured`` has the numbers of this build, ``floor`` those of real images.
+    """
+    found = {}
+    for question, roles in ROLES.items():
+        players = {role: runs[key] for role, key in roles.items()}
+        live = {role: measured[key] for role, key in roles.items()}
+        found[question] = archive.seeds(live | {"floor": floor}, players)
+    return found
+
+
+def verdicts(seeds: Mapping[str, Seeds]) -> str:
+    """All claims with their verdicts and links; ``seeds`` is by question."""
     head, rows = [], []
-    for question, chapter in CHAPTERS.items():
-        claims = [claim for claim in CLAIMS if claim.question == question]
-        lines = table(claims, evidence[question], chapter).splitlines()
+    for claim in sorted(CLAIMS, key=lambda claim: claim.name):
+        chapter = MEASURED_IN.get(claim.name, CHAPTERS[claim.question])
+        lines = table([claim], seeds[claim.question], chapter).splitlines()
         head, rows = lines[:2], rows + lines[2:]
     return "\n".join(head + rows)
 
 
-def runs_table(models: Mapping[str, Mapping[str, Measured]]) -> str:
-    """The measured figures of several models, a row each."""
+def runs_table(
+    models: Mapping[str, Mapping[str, Measured]], pictures: Mapping[str, Mapping[str, str]]
+) -> str:
+    """The measured figures of several models, a row each.
+
+    ``pictures`` has, for some of them, small PNGs in base64 by what they show.
+    """
     columns = {
         "MSE of the mean": "mse_mean",
         "MSE of a sample": "mse_sample",
@@ -303,15 +419,36 @@ def runs_table(models: Mapping[str, Mapping[str, Measured]]) -> str:
         "samples named": "confident_prior",
     }
     shares = ("sharpness_reconstructions", "sharpness_prior", "confident_prior")
-    lines = ["| model | " + " | ".join(columns) + " |", "| --- |" + " ---: |" * len(columns)]
+    shown = list(next(iter(pictures.values()), {}))
+    head = ["model", *(name.replace("nstr", "n\u00adstr") for name in shown), *columns]
+    lines = ["| " + " | ".join(head) + " |", "| --- |" + " :---: |" * len(shown)]
+    lines[1] += " ---: |" * len(columns)
     for label, measured in models.items():
         words = _Words(measured)
         cells = [
+            f'<img class="vae-thumbnail" alt="{what} of {label}" '
+            f'src="data:image/png;base64,{pictures[label][what]}">'
+            if label in pictures
+            else ""
+            for what in shown
+        ]
+        cells += [
             getattr(words.percent if key in shares else words, key) if key in measured else "–"
             for key in columns.values()
         ]
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def judge(floor: Mapping[str, Measured]) -> str:
+    """How good the classifier is that judges samples, and what it says of real images."""
+    return (
+        f"The judge: our classifier reads {_in_percent(floor['accuracy'])} "
+        f"[{100 * floor['accuracy'].low:.1f}, {100 * floor['accuracy'].high:.1f}] of the held-out "
+        f"digits right. Between real images and real images it finds a FID of "
+        f"{number(floor['fid'].value)}, a precision of {number(floor['precision'].value)} and a "
+        f"recall of {number(floor['recall'].value)}."
+    )
 
 
 def rate_and_error(measured: Mapping[str, Measured]) -> str:
@@ -330,6 +467,197 @@ def what_beta_does(models: Mapping[str, Mapping[str, Measured]]) -> str:
     )
 
 
+def _range(measured: Measured) -> str:
+    return f"[{number(measured.low)}, {number(measured.high)}]"
+
+
+def exchange(sweep: Archive) -> str:
+    """What the rate-distortion curve shows, in a sentence."""
+    betas = [beta for beta in sweep.betas if beta > 0]
+    first, last = (
+        {name: sweep.over_seeds("vae", beta, name) for name in ("rate", "mse_sample")}
+        for beta in (betas[0], betas[-1])
+    )
+    errors = sweep.against_beta("mse_sample")
+    falls = [high for low, high in pairwise(errors) if errors[high].high < errors[low].low]
+    rising = "rises or stays" if not falls else f"falls at {', '.join(f'{b:g}' for b in falls)}"
+    return (
+        f"From β = {betas[0]:g} to {betas[-1]:g} the rate falls from {number(first['rate'].value)} "
+        f"to {number(last['rate'].value)} nats; the distortion goes from "
+        f"{first['mse_sample'].value:.4f} to {last['mse_sample'].value:.4f} and {rising} from one "
+        "β to the next."
+    )
+
+
+def _rivals(sweep: Archive, name: str) -> list[float]:
+    """The betas that are not told apart from the best one."""
+    values = sweep.against_beta(name)
+    return [beta for beta, value in values.items() if value.low <= values[sweep.best(name)].high]
+
+
+def best_for_samples(sweep: Archive) -> str:
+    """Where samples are nearest to the data, in a sentence."""
+    best = sweep.best("fid_prior")
+    fid = sweep.over_seeds("vae", best, "fid_prior")
+    rivals = [f"{beta:g}" for beta in _rivals(sweep, "fid_prior") if beta != best]
+    return f"The FID of samples is lowest at β = {best:g}: {number(fid.value)} {_range(fid)}" + (
+        f"; not told apart from it: {', '.join(rivals)}." if rivals else "."
+    )
+
+
+def which_beta(sweep: Archive, measured: Mapping[float, Mapping[str, Measured]], own: float) -> str:
+    """The beta of the page, the best for samples, and the calibrated one; why they differ."""
+    best, learned, rivals = sweep.best("fid_prior"), sweep.learned(), _rivals(sweep, "fid_prior")
+    fid = sweep.over_seeds("vae", best, "fid_prior")
+    error = sweep.over_seeds("sigma_vae", 0.0, "mse_sample").value
+    alike = [f"{beta:g}" for beta in rivals if beta != best]
+    chose_well = 0.1 in rivals
+    return f"""
+- **Pleasing to the eye**, the report's choice: 0.1. Strokes are clean, since what is too expensive
+  to say (serifs, wobbles, thickness) is left out. On this page (β = {own:g}) the FID of samples is
+  {number(measured[own]["fid_prior"].value)}.
+- **Best for samples**, by the FID over the archive: {best:g}, with a FID of {number(fid.value)}
+  {_range(fid)}{"; not told apart from it: " + ", ".join(alike) if alike else ""}. By this measure
+  the report's {"eye chose well" if chose_well else "0.1 is not the best"}.
+- **Right as a likelihood**: {learned.value:.2g} [{learned.low:.2g}, {learned.high:.2g}]. A Gaussian
+  decoder that learns its variance {{cite:p}}`rybkin2021` sets
+  $\\beta^* = 2 \\, \\mathrm{{MSE}} \\, M / N$ in every step, and this is where it ends, with an
+  error of {error:.2g}. β = {own:g} is {number(own / learned.value)} times that.
+
+They need not agree, because they ask different things. The likelihood pays for every pixel of
+every image and spends a great many nats on them; then the codes do not fill the prior, and samples
+from it suffer. A larger β gives pixels up for codes that follow the prior.
+"""
+
+
+def collapse(sweep: Archive, predicted: float) -> str:
+    """Between which betas the code falls silent, beside the linear prediction."""
+    above, below = sweep.crossing("rate", 0.1)
+    beside = (
+        "as predicted"
+        if above <= predicted <= below
+        else "earlier than predicted: perhaps a short training gives the last latent up too soon"
+        if below < predicted
+        else "later than predicted: perhaps a deep decoder makes more of a latent than a linear one"
+    )
+    return (
+        f"The linear model predicts β = {predicted:.3f}. Measured: the rate falls below 0.1 nats "
+        f"between β = {above:g} and {below:g}, {beside}."
+    )
+
+
+def at_one_error(points: Sequence[tuple[str, float | None, Measured, Measured]]) -> str:
+    """The first model (the autoencoder) beside that which is nearest to it in error."""
+    (_, _, own, breaks), *others = points
+    label, _, error, its = min(others, key=lambda point: abs(point[2].value - own.value))
+    fewer = _by_sign(difference(breaks, its), "fewer", "more", "not told apart")
+    return (
+        f"Compare models at one error: the autoencoder has {breaks.value:+.2f} at "
+        f"{own.value:.4f}; nearest to it is {label} with {its.value:+.2f} at {error.value:.4f}: "
+        f"{fewer}."
+    )
+
+
+def midpoints(measures: Mapping[float | None, Mapping[str, Measured]]) -> str:
+    """A table of midpoints by model: unequal and equal labels, straight and spherical ways."""
+    columns = {
+        "extra strokes": "extra_strokes_0.5",
+        "at one error": "extra_strokes_0.5_matched",
+        "equal labels": "extra_strokes_0.5_equal",
+        "Euler number": "extra_euler_0.5",
+        "FID": "midpoint_fid",
+        "FID, spherical": "midpoint_fid_spherical",
+        "FID, equal labels": "midpoint_fid_equal",
+        "doubt, nats": "midpoint_entropy",
+    }
+    lines = ["| midpoints of | " + " | ".join(columns) + " |"]
+    lines += ["| --- |" + " ---: |" * len(columns)]
+    for beta, measured in measures.items():
+        cells = [
+            number(measured[name].value) if name in measured else "–" for name in columns.values()
+        ]
+        label = "AE" if beta is None else f"β = {beta:g}"
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+Readings = Mapping[str, tuple[float | None, Mapping[str, Measured]]]
+
+
+def by_labels(read: Readings, images: int) -> list[tuple[str, list]]:
+    """Accuracies for ``figures.label_curves``: a panel for each reader, a line for each code."""
+    counts = {**{count: str(count) for count in COUNTS if count <= images}, images: "all"}
+    return [
+        (
+            title,
+            [
+                (name, beta, {count: numbers[f"{kind}_{key}"] for count, key in counts.items()})
+                for name, (beta, numbers) in read.items()
+            ],
+        )
+        for title, kind in (("linear probe", "probe"), ("nearest neighbours", "knn"))
+    ]
+
+
+def by_noise(numbers: Mapping[str, Measured]) -> dict[float, Measured]:
+    """Accuracy of a probe with 1,000 labels by noise, for ``figures.noise_curves``."""
+    return {0.0: numbers["probe_1000"]} | {n: numbers[f"probe_noise_{n:g}"] for n in NOISE}
+
+
+def downstream(seeds: Seeds, read: Readings, beta: float) -> str:
+    """R8: what are the codes good for? ``read`` has all codes of the figure."""
+    live = seeds[0]
+
+    def verdict(name: str) -> str:
+        more = _across(seeds, lambda e: difference(e["this"][name], e["ae"][name]))
+        return _by_sign(more, "better", "worse", "not told apart from the other")
+
+    def pair(name: str) -> str:
+        return f"{_in_percent(live['this'][name])} against {_in_percent(live['ae'][name])}"
+
+    few = {name: numbers["probe_100"] for name, (_, numbers) in read.items()}
+    best = max(few, key=lambda name: few[name].value)
+    rivals = [name for name in few if few[name].high >= few[best].low and name != best]
+    why = {
+        "better": "A code that keeps little keeps what images differ in most. Here that is what a "
+        "reader with few labels wants to know.",
+        "worse": "What is worth its price for drawing an image is not what a reader with few "
+        "labels wants to know.",
+    }.get(verdict("probe_100"), "What a code leaves out for its price is not missed here.")
+    return f"""
+**What we see,** at β = {beta:g} against the autoencoder. With 100 labels the VAE's code is
+{verdict("probe_100")} for a linear probe ({pair("probe_100")}), with all labels it is
+{verdict("probe_all")} ({pair("probe_all")}). For nearest neighbours with 1,000 labels it is
+{verdict("knn_1000")} ({pair("knn_1000")}).
+
+**Who is best?** With 100 labels a linear probe reads {best} best of the {len(read)} in the figure,
+{_in_percent(few[best])}{"; not told apart from it: " + ", ".join(rivals) if rivals else ""}. The
+principal components, for which no network was trained, reach {_in_percent(few["PCA"])}.
+
+**Why.** {why}
+"""
+
+
+def stability(evidence: Evidence, runs: Mapping[str, Run], beta: float) -> str:
+    """Whether noise in the code costs the VAE's reader less, in a sentence."""
+
+    def more(evidence: Evidence) -> Measured:
+        return difference(noise_costs(evidence["ae"]), noise_costs(evidence["this"]))
+
+    stable = _by_sign(
+        _across(archive.seeds(evidence, runs), more), "more", "less", "neither more nor less"
+    )
+    return (
+        "Noise as large as the code's own spread costs the probe of the VAE (β = "
+        f"{beta:g}) {_points(noise_costs(evidence['this']))}, that of the autoencoder "
+        f"{_points(noise_costs(evidence['ae']))}: the VAE's code is {stable} stable."
+    )
+
+
+def _points(difference: Measured) -> str:
+    return f"{100 * difference.value:.0f} points"
+
+
 def publish(measured: Mapping[str, Measured], beta: float | None) -> None:
     """Publish the numbers of a run for programs (``vae_nb.rerun`` compares runs by them).
 
@@ -345,3 +673,6 @@ def publish(measured: Mapping[str, Measured], beta: float | None) -> None:
 
 def _markdown(text: str, role: str) -> None:
     display({"text/markdown": text, "text/plain": text}, raw=True, metadata={"vae_nb": role})
+
+
+ANSWERS = {"Q1": q1, "Q2": q2, "Q3": q3, "Q4": q4, "Q5": q5, "C5.3": downstream}

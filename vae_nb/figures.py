@@ -16,7 +16,9 @@ import matplotlib
 import numpy as np
 from IPython.display import display
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.image import imread
 from torch import Tensor
 
 from vae_nb.evaluation.interval import Measured
@@ -24,6 +26,14 @@ from vae_nb.training import History
 
 INK = "#757575"
 RECONSTRUCTION, KL = "#0072B2", "#D55E00"
+# A beta has one colour on all pages; what lies between two of these is mixed of both.
+_BETA_COLOURS = {
+    1e-5: "#56B4E9",  # beta = 0 as well
+    1e-2: "#009E73",
+    1e-1: "#E69F00",
+    2e-1: "#D55E00",
+    1e1: "#CC79A7",
+}
 _STYLE = {
     "figure.facecolor": "none",
     "axes.facecolor": "none",
@@ -198,30 +208,42 @@ def latent_rates(models: Sequence[tuple[str, Tensor, Measured]], name: str) -> L
     )
 
 
-def extra_strokes(
-    models: Sequence[tuple[str, Sequence[Measured]]], thresholds: Sequence[float], name: str
-) -> LiveFigure:
+def colour(beta: float | None) -> tuple[float, float, float]:
+    """The colour of the VAE with this beta; None is the autoencoder or whatever has none."""
+    if beta is None:
+        return to_rgb(INK)
+    nodes = np.log10(list(_BETA_COLOURS))
+    place = np.clip(np.log10(max(beta, 1e-9)), nodes[0], nodes[-1])
+    channels = np.array([to_rgb(each) for each in _BETA_COLOURS.values()]).T
+    return tuple(float(np.interp(place, nodes, channel)) for channel in channels)
+
+
+def _with_interval(
+    axes: Axes, x: Sequence[float], values: Sequence[Measured], **style: object
+) -> None:
+    middle = np.array([each.value for each in values])
+    ends = np.array([[each.low, each.high] for each in values]).T
+    axes.errorbar(x, middle, abs(ends - middle), **({"capsize": 2.5, "marker": "o"} | style))
+
+
+# Models are passed as (label, beta or None, values).
+Model = tuple[str, float | None, Sequence[Measured]]
+
+
+def extra_strokes(models: Sequence[Model], thresholds: Sequence[float], name: str) -> LiveFigure:
     """Extra strokes at midpoints against the threshold of ink, with intervals, by model."""
     with matplotlib.rc_context(_STYLE):
-        figure = _new(5.2, 2.6)
+        figure = _new(5.6, 2.8)
         axes = figure.subplots()
-        for index, (label, values) in enumerate(models):
-            middle = np.array([each.value for each in values])
-            ends = np.array([[each.low, each.high] for each in values]).T
-            axes.errorbar(
-                np.array(thresholds) + 0.01 * (index - 0.5),
-                middle,
-                abs(ends - middle),
-                fmt="o-",
-                capsize=3,
-                color=(KL, RECONSTRUCTION)[index % 2],
-                label=label,
-            )
+        for index, (label, beta, values) in enumerate(models):
+            x = np.array(thresholds) + 0.008 * (index - len(models) / 2)
+            _with_interval(axes, x, values, color=colour(beta), label=label)
         axes.axhline(0, color=INK, linewidth=0.8)
         axes.set(xlabel="threshold of ink", ylabel="extra strokes", xticks=thresholds)
-        axes.legend(frameon=False)
+        _legend_outside(axes)
     found = "; ".join(
-        f"{label}: {', '.join(f'{each.value:+.2f}' for each in values)}" for label, values in models
+        f"{label}: {', '.join(f'{each.value:+.2f}' for each in values)}"
+        for label, _, values in models
     )
     return LiveFigure(
         figure,
@@ -229,6 +251,283 @@ def extra_strokes(
         "Strokes at the midpoint beyond those of the ends, mean over 1,000 pairs with 95 % "
         f"intervals, at ink thresholds {', '.join(map(str, thresholds))}: {found}.",
         f"Line chart of extra strokes against the ink threshold: {found}.",
+    )
+
+
+def _legend_outside(axes: Axes, **options: object) -> None:
+    place = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}
+    axes.legend(frameon=False, fontsize="small", **(place | options))
+
+
+def stroke_distribution(
+    models: Sequence[tuple[str, float | None, np.ndarray]], name: str
+) -> LiveFigure:
+    """How many pairs gain or lose how many strokes: ``(label, beta, (pairs,))`` for each model."""
+    bins = np.arange(-1.25, 2.5, 0.5)
+    centres = (bins[:-1] + bins[1:]) / 2
+    with matplotlib.rc_context(_STYLE):
+        figure = _new(5.6, 2.8)
+        axes = figure.subplots()
+        width = 0.44 / len(models)
+        for index, (label, beta, extra) in enumerate(models):
+            shares = np.histogram(np.clip(extra, -1, 2), bins)[0] / len(extra)
+            x = centres + width * (index - (len(models) - 1) / 2)
+            axes.bar(x, 100 * shares, width, color=colour(beta), label=label)
+        axes.set(xlabel="strokes at the midpoint beyond its ends", ylabel="% of pairs")
+        axes.set_xticks(centres, ["≤ -1", "-½", "0", "½", "1", "1½", "≥ 2"])
+        _legend_outside(axes)
+    torn = ", ".join(
+        f"{label}: {100 * np.mean(extra > 0):.0f}\u00a0%" for label, _, extra in models
+    )
+    return LiveFigure(
+        figure,
+        name,
+        "All pairs: how many strokes the midpoint has beyond the mean of its two ends. Share of "
+        f"pairs whose midpoint has more: {torn}.",
+        f"Bar chart of extra strokes over all pairs. Share of pairs with more strokes: {torn}.",
+    )
+
+
+def against_error(
+    models: Sequence[tuple[str, float | None, Measured, Measured]],
+    what: str,
+    name: str,
+    finding: str,
+) -> LiveFigure:
+    """A number against the squared error, ``(label, beta, error, number)`` for each model.
+
+    Models at one error stand above each other, so that blur cannot pass for a virtue.
+    """
+    with matplotlib.rc_context(_STYLE):
+        figure = _new(6.0, 3.0)
+        axes = figure.subplots()
+        for label, beta, error, value in models:
+            spread = [[error.value - error.low], [error.high - error.value]]
+            _with_interval(
+                axes,
+                [error.value],
+                [value],
+                xerr=spread,
+                color=colour(beta),
+                marker="D" if beta is None else "o",
+                label=label,
+            )
+        axes.axhline(0, color=INK, linewidth=0.8)
+        axes.set(xlabel="squared error of reconstructions", ylabel=what, xscale="log")
+        axes.set_xticks([0.005, 0.01, 0.02, 0.05], ["0.005", "0.01", "0.02", "0.05"])
+        axes.minorticks_off()
+        _legend_outside(axes)
+    found = ", ".join(
+        f"{label}: {value.value:+.2f} at {error.value:.4f}" for label, _, error, value in models
+    )
+    return LiveFigure(
+        figure,
+        name,
+        f"{what.capitalize()} against the squared error of the model's reconstructions, archived "
+        f"runs with 95 % intervals. {finding}",
+        f"Scatter of {what} against the error. {found}.",
+    )
+
+
+def rate_distortion(
+    curve: Sequence[tuple[float, Measured, Measured]],
+    live: Sequence[tuple[float, Measured, Measured]],
+    marks: Sequence[tuple[str, Measured, Measured]],
+    name: str,
+    finding: str,
+) -> LiveFigure:
+    """Distortion against rate: ``(beta, rate, distortion)`` of the archive and of this build.
+
+    ``marks`` are named points.
+    """
+    with matplotlib.rc_context(_STYLE):
+        figure = _new(6.2, 3.8)
+        axes = figure.subplots()
+        by_rate = sorted(curve, key=lambda point: point[1].value)
+        axes.plot(
+            [rate.value for _, rate, _ in by_rate],
+            [distortion.value for _, _, distortion in by_rate],
+            color=INK,
+            linewidth=1,
+            zorder=0,
+        )
+        for index, (beta, rate, distortion) in enumerate(curve):
+            spread = [[rate.value - rate.low], [rate.high - rate.value]]
+            _with_interval(
+                axes, [rate.value], [distortion], xerr=spread, color=colour(beta), capsize=0
+            )
+            below = index % 2  # neighbours at low beta are close
+            if rate.value >= 0.05:
+                axes.annotate(
+                    f"{beta:g}",
+                    (rate.value, distortion.value),
+                    (-4, -16) if below else (5, 6),
+                    textcoords="offset points",
+                    ha="center" if below else "left",
+                )
+        silent = [point for point in curve if point[1].value < 0.05]  # all in one place
+        if silent:
+            label = ", ".join(f"{beta:g}" for beta, _, _ in silent)
+            place = max(distortion.value for _, _, distortion in silent)
+            axes.annotate(label, (0, place), (5, 6), textcoords="offset points")
+        for beta, rate, distortion in live:
+            axes.plot(
+                rate.value,
+                distortion.value,
+                "o",
+                markersize=11,
+                fillstyle="none",
+                color=colour(beta),
+                label="this build" if beta == live[0][0] else None,
+            )
+        for label, rate, distortion in marks:
+            axes.plot(rate.value, distortion.value, "*", markersize=14, color=KL, label=label)
+        axes.set_xscale("symlog", linthresh=1)
+        axes.set(xlim=(-0.1, None), ylim=(0, None))
+        axes.set(xlabel="rate, nats", ylabel="distortion (squared error)")
+        axes.legend(frameon=False)
+    return LiveFigure(
+        figure,
+        name,
+        "Rate and distortion, a point for each β (archived runs with 95 % intervals over seeds; "
+        f"rings: this build). {finding}",
+        f"The rate–distortion curve. {finding}",
+    )
+
+
+def against_beta(
+    panels: Sequence[tuple[str, Sequence[tuple[str, dict[float, Measured]]]]],
+    live: Sequence[dict[float, Measured]],
+    marks: dict[str, float],
+    name: str,
+    finding: str,
+) -> LiveFigure:
+    """Numbers against beta, a panel each: ``(title, ((label, {beta: number}), ...))``.
+
+    ``live`` has the first number of each panel as this build measured it; ``marks`` are betas to
+    be pointed out in all panels.
+    """
+    zero = 3e-5  # where beta = 0 stands on the logarithmic axis
+    styles = ({"color": RECONSTRUCTION}, {"color": KL, "marker": "s", "linestyle": "--"})
+    with matplotlib.rc_context(_STYLE):
+        rows = -(-len(panels) // 2)
+        figure = _new(6.4, 2.3 * rows + 0.3)
+        places = figure.subplots(rows, 2, sharex=True).ravel()
+        for axes, (title, lines), now in zip(places, panels, live, strict=False):
+            for (label, values), style in zip(lines, styles, strict=False):
+                x = [max(beta, zero) for beta in values]
+                _with_interval(
+                    axes, x, list(values.values()), label=label, markersize=4, capsize=2, **style
+                )
+            axes.plot(
+                [max(beta, zero) for beta in now],
+                [value.value for value in now.values()],
+                "o",
+                markersize=10,
+                fillstyle="none",
+                color=INK,
+            )
+            for index, beta in enumerate(marks.values()):
+                axes.axvline(beta, color=INK, linewidth=1, linestyle=(":", "--", "-.", "-")[index])
+            axes.set(title=title, xscale="log")
+            if all(value.low >= 0 for _, values in lines for value in values.values()):
+                axes.set_ylim(0, None)
+            narrow = min(min(values) for _, values in lines) >= 0.1
+            ticks = [0.1, 1, 10] if narrow else [0, 1e-3, 1e-1, 10]
+            axes.set_xticks([max(tick, zero) for tick in ticks], [f"{tick:g}" for tick in ticks])
+            axes.minorticks_off()
+            if len(lines) > 1:
+                axes.legend(frameon=False, fontsize="small")
+        for axes in places[len(panels) :]:
+            axes.set_visible(False)
+        for axes in places[max(0, len(panels) - 2) : len(panels)]:
+            axes.set_xlabel("β")
+            axes.tick_params(labelbottom=True)
+    lines = ("dotted", "dashed", "dash-dotted", "solid")
+    key = ", ".join(
+        f"{line}: {label} ({beta:.2g})"
+        for line, (label, beta) in zip(lines, marks.items(), strict=False)
+    )
+    return LiveFigure(
+        figure,
+        name,
+        "Archived runs with 95 % intervals over seeds; rings: this build. Vertical lines: "
+        f"{key}. {finding}",
+        f"Line charts against β: {', '.join(title for title, _ in panels)}. {finding}",
+    )
+
+
+def picture_strip(rows: Sequence[tuple[str, Sequence[str]]], name: str, words: str) -> LiveFigure:
+    """Rows of small pictures, ``(label, PNGs in base64)``, as the sweep keeps them."""
+    with matplotlib.rc_context(_STYLE):
+        columns = max(len(pictures) for _, pictures in rows)
+        figure = _new(6.2, 0.47 * len(rows) + 0.1)
+        grid = figure.subplots(len(rows), columns, squeeze=False)
+        for line, (label, pictures) in zip(grid, rows, strict=True):
+            for axes, picture in zip(line, pictures, strict=True):
+                _show(axes, imread(io.BytesIO(base64.b64decode(picture))))
+            line[0].set_ylabel(label, rotation=0, ha="right", va="center")
+    return LiveFigure(figure, name, words, words)
+
+
+def label_curves(
+    panels: Sequence[tuple[str, Sequence[tuple[str, float | None, dict[int, Measured]]]]],
+    name: str,
+    finding: str,
+) -> LiveFigure:
+    """Accuracy against the number of labels, ``(label, beta, {labels: accuracy})`` by panel.
+
+    A line without a beta is a baseline or the autoencoder.
+    """
+    dashes = {"AE": "-", "pixels": ":", "PCA": "--"}
+    with matplotlib.rc_context(_STYLE):
+        figure = _new(6.4, 3.2)
+        places = figure.subplots(1, len(panels), sharey=True)
+        for axes, (title, lines) in zip(places, panels, strict=True):
+            for index, (label, beta, values) in enumerate(lines):
+                x = np.array(list(values)) * 1.05 ** (index - len(lines) / 2)
+                _with_interval(
+                    axes,
+                    x,
+                    [Measured(*(100 * part for part in value)) for value in values.values()],
+                    color=colour(beta),
+                    linestyle=dashes.get(label, "-"),
+                    label=label,
+                    markersize=4,
+                )
+            axes.set(title=title, xscale="log", xlabel="labelled images")
+            axes.set_xticks(list(values), [f"{count:,}" for count in values])
+            axes.minorticks_off()
+        places[0].set_ylabel("held-out accuracy, %")
+        places[-1].legend(frameon=False, fontsize="small", loc="lower right")
+    return LiveFigure(
+        figure,
+        name,
+        "Held-out accuracy against the number of labelled images, with 95 % intervals over draws "
+        f"of them (for all, over held-out images). {finding}",
+        f"Line charts of accuracy against the number of labels. {finding}",
+    )
+
+
+def noise_curves(
+    lines: Sequence[tuple[str, float | None, dict[float, Measured]]], name: str, finding: str
+) -> LiveFigure:
+    """Accuracy of a probe against the noise in the code, ``(label, beta, {noise: accuracy})``."""
+    with matplotlib.rc_context(_STYLE):
+        figure = _new(5.6, 2.8)
+        axes = figure.subplots()
+        for label, beta, values in lines:
+            accuracy = [Measured(*(100 * part for part in value)) for value in values.values()]
+            dashed = {"linestyle": "--"} if label == "PCA" else {}
+            _with_interval(axes, list(values), accuracy, color=colour(beta), label=label, **dashed)
+        axes.set(xlabel="noise, in standard deviations of each latent", ylabel="accuracy, %")
+        _legend_outside(axes)
+    return LiveFigure(
+        figure,
+        name,
+        "Accuracy of a probe, fitted to 1,000 clean codes, when the codes that it reads are "
+        f"disturbed. {finding}",
+        f"Line chart of accuracy against noise. {finding}",
     )
 
 

@@ -74,5 +74,20 @@ def neighbours(beta: float, lower: float, higher: float) -> tuple[float, float]:
     return float(f"{lower * beta:.6g}"), float(f"{higher * beta:.6g}")
 
 
+def betas(name: str, values: object) -> list[float]:
+    """Further values of beta, from a chapter's parameter of that ``name``.
+
+    Raises :class:`ValueError` unless it is a list of finite numbers from 0.
+    """
+    right = isinstance(values, list | tuple) and all(
+        _is_number(beta) and 0 <= beta < math.inf for beta in values
+    )
+    if not right:
+        raise ValueError(
+            f"{name} = {values!r} is not allowed: {name} must be a list of finite numbers from 0"
+        )
+    return [float(beta) for beta in values]
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
