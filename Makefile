@@ -11,14 +11,17 @@ TORCH_INDEX ?=
 PIP_INSTALL = $(BIN)/python -m pip install -c constraints.txt \
 	$(if $(TORCH_INDEX),--extra-index-url "$(TORCH_INDEX)")
 
-.PHONY: help book test rerun clean distclean
+.PHONY: help book test gate sweep rerun clean distclean
 
 help:
 	@echo "make book                               install into .venv and build the report"
 	@echo "make test                               install what tests need, and run them"
+	@echo "make gate                               ask whether the verdicts are those of the prose"
 	@echo "make rerun CHAPTER=beta_ten BETA=0.5    run a chapter with another beta, as a page;"
 	@echo "                                        BETA=\"0.5 1 2\" compares several,"
 	@echo "                                        ARGS=\"-p epochs 1\" sets other parameters"
+	@echo "make sweep                              train and measure all of the archive anew (an hour;"
+	@echo "                                        goes on where it was stopped)"
 	@echo "make clean                              remove built pages and re-runs; trained models"
 	@echo "                                        (in the user's cache) and .venv stay"
 	@echo "make distclean                          remove .venv as well"
@@ -34,6 +37,12 @@ book: $(VENV)/installed
 test: $(VENV)/installed-test
 	@sh tests/chromium.sh
 	@status=0; $(BIN)/python -m pytest || status=$$?; sh tests/chromium.sh --check; exit $$status
+
+gate: $(VENV)/installed
+	$(BIN)/python -m vae_nb.gate
+
+sweep: $(VENV)/installed
+	$(BIN)/python -m vae_nb.sweep --output vae_nb/archive.json
 
 rerun: $(VENV)/installed
 	@test -n "$(CHAPTER)" || { echo 'Which chapter? make rerun CHAPTER=beta_ten BETA="0.5 1"'; exit 2; }

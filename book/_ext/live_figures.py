@@ -7,8 +7,9 @@ MyST-NB takes these from a cell's metadata, where they are fixed before the cell
   figure with the caption as MyST, cited from any page by {numref}`name`;
 - text/markdown with metadata {"vae_nb": "caption"}: the same caption for readers without this
   extension, so nothing here; nor for {"vae_nb": "measured"}, numbers for programs;
-- text/markdown with metadata {"vae_nb": "answer"} or "claims": wrapped for the layout in
-  _static/vae_nb.css.
+- text/markdown with metadata {"vae_nb": "answer"}, "claims", "basis" or "stray": wrapped for the
+  layout in _static/vae_nb.css; "stray", a number that the archive does not expect, is a warning of
+  the build as well.
 
 Everything else is MyST-NB's; but an image without an alternative text is a warning.
 """
@@ -37,7 +38,9 @@ class LiveOutputs:
         role = data.output_metadata.get("vae_nb")
         if role in ("caption", "measured"):
             return []
-        if role in ("answer", "claims") and data.mime_type == "text/markdown":
+        if role == "stray" and data.mime_type == "text/markdown":
+            renderer.logger.warning(data.string, subtype="archive", line=data.line)
+        if role in ("answer", "claims", "basis", "stray") and data.mime_type == "text/markdown":
             return [nodes.container("", *renderer.render_markdown(data), classes=[f"vae-{role}"])]
         if not data.mime_type.startswith("image/"):
             return None
