@@ -1,0 +1,91 @@
+"""How much sooner does the default recipe reach what the course recipe reaches?
+
+    python benchmarks/time_to_quality.py                    # 20 epochs of the course: an hour
+    python benchmarks/time_to_quality.py --course-epochs 5
+
+The held-out objective at beta = 0.1. The course recipe is trained epoch by epoch; between its
+epochs the default recipe is trained from scratch with more and more epochs, so that both see the
+same minutes of the machine. Times are of training only: for both, the median seconds of an epoch
+times the number of epochs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import course
+import machine
+
+from vae_nb import data
+from vae_nb.objective import held_out
+from vae_nb.training import recipe, train
+
+BETA = 0.1
+
+
+def main() -> None:
+    """Train, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--course-epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, nargs="+", default=[2, 3, 4, 6, 8, 10, 12])
+    parser.add_argument("--epochs-48", type=int, nargs="+", default=[2, 3, 4, 6, 8])
+    parser.add_argument("--level", type=float, nargs="*", default=[], help="further levels")
+    given = parser.parse_args()
+    dataset = data.load("MNIST")
+    print(machine.describe())
+
+    reached: list[float] = []  # by the course recipe, after each epoch
+    pace: dict[str, list[float]] = {"course": [], "default": [], "width 48": []}
+    found: dict[str, dict[int, float]] = {"default": {}, "width 48": {}}
+    waiting = [("default", 24, n) for n in given.epochs] + [
+        ("width 48", 48, n) for n in given.epochs_48
+    ]
+    waiting.sort(key=lambda each: each[2] * each[1])
+    with tempfile.TemporaryDirectory() as folder:
+        course_epochs = course.epochs(Path(folder), BETA)
+        for epoch in range(max(given.course_epochs, len(waiting))):
+            if epoch < given.course_epochs:
+                seconds, model = next(course_epochs)
+                pace["course"].append(seconds)
+                reached.append(held_out(model, dataset.test_images, BETA)["objective"])
+                print(f"course, epoch {epoch + 1}: {seconds:.1f} s, {reached[-1]:.5f}", flush=True)
+            if waiting:
+                name, width, count = waiting.pop(0)
+                start = time.perf_counter()
+                _, history = train(recipe("vae", BETA, epochs=count, width=width), dataset)
+                seconds = (time.perf_counter() - start) / count
+                pace[name].append(seconds)
+                found[name][count] = history.held_out[-1]["objective"]
+                print(
+                    f"{name}, {count} epochs: {seconds * count:.1f} s, {found[name][count]:.5f}",
+                    flush=True,
+                )
+
+    course_pace = statistics.median(pace["course"])
+    levels = {
+        f"course, {n} epochs": (reached[n - 1], n * course_pace)
+        for n in (5, 20)
+        if n <= len(reached)
+    }
+    levels |= {f"given, {level}": (level, float("nan")) for level in given.level}
+    print("\n| level | objective | course | by | epochs | time | sooner |")
+    print("| --- | ---: | ---: | --- | ---: | ---: | ---: |")
+    for (label, (level, course_time)), name in itertools.product(levels.items(), found):
+        enough = [n for n, objective in sorted(found[name].items()) if objective <= level]
+        if not enough:
+            print(f"| {label} | {level:.5f} | {course_time:.0f} s | {name} | not reached | | |")
+            continue
+        ours = enough[0] * statistics.median(pace[name])
+        print(
+            f"| {label} | {level:.5f} | {course_time:.0f} s | {name} | {enough[0]} | {ours:.0f} s "
+            f"| {course_time / ours:.1f} times |"
+        )
+
+
+if __name__ == "__main__":
+    main()
