@@ -426,7 +426,7 @@ def runs_table(
     for label, measured in models.items():
         words = _Words(measured)
         cells = [
-            f'<img class="vae-thumbnail" alt="{what} of {label}" '
+            f'<img class="vae-thumbnail dark-light" alt="{what} of {label}" '
             f'src="data:image/png;base64,{pictures[label][what]}">'
             if label in pictures
             else ""
