@@ -144,8 +144,8 @@ def named(name: str):
         (
             "C5.3",
             "this",
-            dict.fromkeys(("probe_100", "probe_all", "knn_1000", "probe_noise_1"), 0.9),
-            dict.fromkeys(("probe_100", "probe_all", "knn_1000", "probe_noise_1"), 0.3),
+            dict.fromkeys(("probe_100", "probe_all", "knn_1000", "knn_all", "probe_noise_1"), 0.9),
+            dict.fromkeys(("probe_100", "probe_all", "knn_1000", "knn_all", "probe_noise_1"), 0.3),
         ),
         (
             "C6.1",
@@ -206,7 +206,7 @@ def test_sentences_follow_the_measurements():
     assert "do **not** fall apart" in torn(0.1, 0.8)
     assert "not told apart" in torn(0.4, 0.4)
     round_ = answer("Q5", 0.1, this=model(midpoint_fid=9.0, midpoint_fid_spherical=4.0))
-    assert "cuts through the inside" in round_ and "cuts through" not in torn(0.8, 0.1)
+    assert "shorter than both" in round_ and "shorter" not in torn(0.8, 0.1)
 
     roles = {"low": model(fid_prior=9.0, mse_sample=0.1), "this": model(fid_prior=20.0)}
     assert "closest at β = 0.01" in answer("Q4", 0.1, 0.01, 0.2, **roles)
@@ -218,7 +218,7 @@ def test_sentences_follow_the_measurements():
         (nan, "The KL neither clearly rises nor falls"),
     ):
         assert words in answer("Q2", 0.0, this=measured)
-    for end, words in ((101, "has settled"), (140, "has not settled")):
+    for end, words in ((101, "has settled"), (140, "has not settled"), (80, "The KL falls")):
         measured = model(rate_at_half=100, rate_at_end=end)
         assert words in answer("Q4", 0.1, 0.01, 0.2, this=measured)
 
@@ -249,7 +249,7 @@ def test_models_are_compared_within_a_seed():
 
 
 def test_the_use_of_codes_follows_the_numbers():
-    names = ("probe_100", "probe_all", "knn_1000")
+    names = ("probe_100", "probe_all", "knn_1000", "knn_all")
     for mine, other, words in ((0.9, 0.5, "better"), (0.3, 0.5, "worse"), (0.5, 0.5, "told apart")):
         found = evidence(
             this=model(**dict.fromkeys(names, mine)), ae=model(**dict.fromkeys(names, other))
@@ -335,20 +335,43 @@ def test_the_best_beta_is_found_and_its_rivals_are_named():
 
 
 @pytest.mark.parametrize(
-    ("predicted", "words"), [(0.5, "as predicted"), (0.05, "later"), (3.0, "earlier")]
+    ("quiet", "words"), [(0.5, "as the linear"), (0.05, "later than"), (3.0, "earlier than")]
 )
-def test_the_collapse_is_set_beside_its_prediction(predicted, words):
+def test_the_collapse_is_set_beside_its_prediction(quiet, words):
     falling = swept(rate=lambda beta: 1.0 if beta <= 0.1 else 0.0)
-    text = answers.collapse(falling, predicted)
+    text = answers.collapse(falling, 0.8, quiet)
     assert "between β = 0.1 and 1" in text and words in text
 
 
 def test_the_three_betas_stand_beside_each_other():
-    found = swept(fid_prior=lambda b: abs(b - 0.01) * 100, mse_sample=lambda b: 0.01 + b)
-    text = answers.which_beta(found, {0.1: model()}, 0.1)
-    assert "0.1 is not the best" in text and "0.01, with a FID" in text and "50 times" in text
-    well = swept(fid_prior=lambda b: abs(b - 0.1) * 100, mse_sample=lambda b: 0.01 + b)
-    assert "eye chose well" in answers.which_beta(well, {0.1: model()}, 0.1)
+    flat = dict.fromkeys(("sharpness_prior", "recall_prior"), lambda b: 0.5)
+    found = swept(
+        fid_prior=lambda b: abs(b - 0.01) * 100, log_likelihood=lambda b: -abs(b - 0.001), **flat
+    )
+    text = " ".join(answers.which_beta(found, 0.1).split())
+    assert "samples**: β = 0.01, with" in text and "is 50 times that β" in text
+    assert "likelihood is highest at β = 0.001" in text and "not told apart" not in text
+    two = swept(
+        fid_prior=lambda b: 1.0 if b in (0.01, 0.1) else 9.0, log_likelihood=lambda b: b, **flat
+    )
+    assert "not told apart from it: 0.1" in " ".join(answers.which_beta(two, 0.1).split())
+
+
+def test_what_is_left_of_the_breaks_at_one_error():
+    name, matched = "extra_strokes_0.5", "extra_strokes_0.5_matched"
+    sharp, vae = model(**{name: 0.9, matched: 0.3}), model(**{name: 0.2, matched: 0.1})
+    text = answers.blurred_to_one_error({None: sharp, 0.1: vae})
+    assert "for β = 0.1 from +0.70 to +0.20 (still more)" in text
+    soft = model()
+    del soft[matched]
+    assert "No VAE here" in answers.blurred_to_one_error({None: sharp, 0.2: soft})
+
+
+def test_a_check_is_marked():
+    marks = [
+        str(Check("x", Measured(v, v - 0.1, v + 0.1), "at least", 0.5))[0] for v in (0.9, 0.1, 0.5)
+    ]
+    assert marks == ["✓", "✗", "?"]
 
 
 def test_the_exchange_says_where_distortion_falls():

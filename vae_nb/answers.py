@@ -19,6 +19,7 @@ from vae_nb.claims import (
     CLAIMS,
     FEW,
     GROWTH,
+    MANY,
     ROLES,
     SHARP,
     Claim,
@@ -72,7 +73,9 @@ class _Words:
 
     def __getattr__(self, name: str) -> str:
         value = self._measured[name].value
-        return f"{100 * value:.0f}\u00a0%" if self._in_percent else number(value)
+        if not self._in_percent:
+            return number(value)
+        return f"{100 * value:.{1 if 0.99 < value < 1 else 0}f}\u00a0%"
 
 
 def _fill(template: str, seeds: Seeds, **words: str) -> str:
@@ -116,7 +119,8 @@ share named with confidence to {ae.percent.confident_mixture}: {proof}.
         poor="poor"
         if _over(seeds, "ae", "confident_prior").high < FEW
         else "better than one would expect",
-        proof="the decoder was not at fault, the prior did not match"
+        proof="most of the fault was the prior's, which did not match. What is left to real images "
+        "is the decoder's, or the mixture's"
         if repaired.high < 0.5
         else "the mismatched prior is not the whole reason",
     )
@@ -132,8 +136,9 @@ def q2(seeds: Seeds, beta: float) -> str:
 **What we see,** at {run}. The reconstructions are {alike} the autoencoder's: the held-out error is
 {this.mse_mean} against {ae.mse_mean}. Samples from the prior are {poor}: the classifier names
 {this.percent.confident_prior} of them with confidence (autoencoder: {ae.percent.confident_prior}).
-The KL {rising}: the rate is {this.rate_at_half} nats at half-time and {this.rate_at_end} nats at
-the end of the training.
+The KL {rising}: the rate is {this.rate_at_half} nats at half of the training and
+{this.rate_at_end} nats at its end (a curve may flatten there because the learning rate falls to
+zero).
 
 **Why.** {price}. {lesson}: their distance to $N(0, I)$ is {this.prior_gap} per latent (autoencoder:
 {ae.prior_gap}).
@@ -167,7 +172,7 @@ def q3(seeds: Seeds, beta: float) -> str:
     this = seeds[0]["this"]
     active = round(this["active_units"].value)
     collapsed = active == 0
-    mean_image = 0.95 < ratio(this["mse_sample"], this["pixel_variance"]).value < 1.05
+    mean_image = 0.99 < ratio(this["mse_sample"], this["pixel_variance"]).value < 1.01
     return _fill(
         """
 **What we see,** at {run}. Sampled reconstructions have {this.percent.sharpness_sampled} of the
@@ -179,11 +184,11 @@ image gives {this.pixel_variance}{same}.
 """,
         seeds,
         run=_run_with(beta, 10),
-        story="“Blurred” is too kind: the posterior has **collapsed**. Every image gets the same "
-        "posterior, the prior itself, and the code carries nothing"
+        story="“Blurred” is too kind: the posterior has **collapsed**. Every image gets almost the "
+        "same posterior, the prior, and the decoder ignores the code"
         if collapsed
         else f"{active} of the latents vary with the image",
-        same=", which is the same" if mean_image else "",
+        same=", nearly the same" if mean_image else "",
         why=f"At β = {beta:g} no latent is worth its price. The best answer that needs no code is "
         "the mean image, which is what every sampled reconstruction and every sample shows"
         if collapsed and mean_image
@@ -211,34 +216,41 @@ def q4(seeds: Seeds, beta: float, low: float, high: float) -> str:
     best = min(fids, key=lambda b: fids[b].value)
     rivals = [b for b, fid in fids.items() if fid.low <= fids[best].high]
     rising = _across(seeds, growth_of("this"))
+    gap, confident = (_over(seeds, "this", name) for name in ("prior_gap", "confident_prior"))
     return _fill(
         """
 **What we expect.** A well-tuned VAE reconstructs what matters and lets samples from $N(0, I)$ pass
-for data, because its codes fill the prior. The two wishes pull against each other.
+for data, if its codes fill the prior and carry enough to draw with. The two wishes pull against
+each other.
 
 **What we see,** at {run}. {this.percent.same_label} of the reconstructions keep their class, with
 {this.percent.sharpness_reconstructions} of the sharpness of real images. The classifier names
 {this.percent.confident_prior} of the samples with confidence; their sharpness is
 {this.percent.sharpness_prior}{soft}. The codes are {this.prior_gap} per latent away from $N(0, I)$
-(autoencoder: {ae.prior_gap}). The KL {settled}: the rate is {this.rate_at_half} nats at half-time
-and {this.rate_at_end} ({bits} bits) at the end.
+(autoencoder: {ae.prior_gap}){enough}. The KL {settled}: the rate is {this.rate_at_half} nats at
+half of the training and {this.rate_at_end} ({bits} bits) at its end.
 
 **Is it the best β?** That depends on what is asked. Of the three here sampled reconstructions are
 closest at β = {closest}; they must be at the lowest if training finds the optimum. Samples are
-nearest to the data, by FID, at β = {best} ({listed}; real images {floor.fid}); the largest share of
-them is named with confidence at β = {named}.
+nearest to the data, by FID, at β = {best} (in this build {listed}; real images {floor.fid}); the
+largest share of them is named with confidence at β = {named}.
 """,
         seeds,
         run=_run_with(beta, 0.1),
         soft="" if _over(seeds, "this", "sharpness_prior").low >= SHARP else ", visibly soft",
-        settled="has settled"
+        enough=": to follow the prior is not enough for good samples"
+        if gap.high <= 0.1 and confident.high < MANY
+        else "",
+        settled="falls"
+        if rising.high < 1 / GROWTH
+        else "has settled"
         if rising.high <= GROWTH
         else "has not settled"
         if rising.low > GROWTH
         else "has nearly settled",
         closest=f"{min(errors, key=errors.__getitem__):g}",
         best=" and ".join(f"{b:g}" for b in rivals)
-        + (", which are not told apart" if len(rivals) > 1 else ""),
+        + (", whose intervals overlap" if len(rivals) > 1 else ""),
         named=f"{max(named, key=named.__getitem__):g}",
         listed=", ".join(
             f"{number(seeds[0][role]['fid_prior'].value)} at {b:g}" for b, role in roles.items()
@@ -262,15 +274,17 @@ def q5(seeds: Seeds, beta: float) -> str:
 **What we see,** with {run}, at the midpoints of pairs with different labels. {torn}: they have
 {ae_strokes} strokes beyond those of their ends, the VAE's {vae_strokes} (1,000 pairs). Their
 sharpness, relative to real images, is {ae.percent.midpoint_sharpness} for the autoencoder and
-{this.percent.midpoint_sharpness} for the VAE. The classifier is in doubt by {ae.midpoint_entropy}
-nats at the autoencoder's midpoints and by {this.midpoint_entropy} at the VAE's.
+{this.percent.midpoint_sharpness} for the VAE. The classifier's doubt (the entropy of its label) is
+{ae.midpoint_entropy} nats at the autoencoder's midpoints and {this.midpoint_entropy} at the VAE's.
 
 **Why.** A straight line between two codes of the autoencoder may cross a region to which no image
-was mapped. {drawn} But mind the price: blur hides breaks, and the VAE's reconstructions have an
-error of {errors}. Further below, models are compared at one error.
+was mapped. {drawn} But a soft model has an advantage: the VAE's reconstructions have an error of
+{errors}. Further below, models are compared at similar errors.
 
-**Is the way smooth?** Midpoints are as far from real images as a FID of {this.midpoint_fid} says
-(autoencoder: {ae.midpoint_fid}); along the sphere it is {this.midpoint_fid_spherical}. {round}
+**Is the way smooth?** The mean step over the longest is {this.evenness} (autoencoder:
+{ae.evenness}; 1 is even). **Are midpoints digits?** Their FID is {this.midpoint_fid} (autoencoder:
+{ae.midpoint_fid}); along the sphere, which keeps the codes' length, {this.midpoint_fid_spherical}
+({ae.midpoint_fid_spherical}). {round}
 
 **Is the code more useful?** A linear probe with 1,000 labels {useful}: {vae_probe} against
 {ae_probe} for the autoencoder. [](representations.ipynb) asks further.
@@ -289,10 +303,10 @@ error of {errors}. Further below, models are compared at one error.
         if _over(seeds, "this", "prior_gap").high < 0.1
         else "This VAE's codes do not follow the prior either, so its lines may do the same.",
         errors=" against ".join(number(live[role]["mse_mean"].value) for role in ("this", "ae")),
-        round="The straight line cuts through the inside of the shell on which the codes lie, "
-        "where the decoder has seen little."
+        round="The mean of two codes is shorter than both; perhaps the decoder has seen few codes "
+        "that short."
         if spherical.high < straight.low
-        else "The straight line is no worse than that.",
+        else "The straight line is not clearly worse.",
         useful=_by_sign(
             more("probe_1000"),
             "reads the VAE's code better",
@@ -457,13 +471,15 @@ def rate_and_error(measured: Mapping[str, Measured]) -> str:
     return f"{rate}\n{measured['mse_sample'].value:.4f}"
 
 
-def what_beta_does(models: Mapping[str, Mapping[str, Measured]]) -> str:
-    """One sentence on the range of rates and errors over models."""
-    rates = [measured["rate"].value for measured in models.values() if "rate" in measured]
-    errors = [measured["mse_sample"].value for measured in models.values()]
+def what_beta_does(vaes: Mapping[float, Mapping[str, Measured]]) -> str:
+    """One sentence on rates and errors from the lowest to the highest beta."""
+    low, high = min(vaes), max(vaes)
+    rates, errors = (
+        [vaes[beta][name].value for beta in (low, high)] for name in ("rate", "mse_sample")
+    )
     return (
-        f"Over these models the rate goes from {number(max(rates))} to {number(min(rates))} nats, "
-        f"the squared error from {min(errors):.4f} to {max(errors):.4f}."
+        f"From β = {low:g} to {high:g} the rate goes from {number(rates[0])} to {number(rates[1])} "
+        f"nats and the squared error from {errors[0]:.4f} to {errors[1]:.4f}."
     )
 
 
@@ -505,24 +521,31 @@ def best_for_samples(sweep: Archive) -> str:
     )
 
 
-def which_beta(sweep: Archive, measured: Mapping[float, Mapping[str, Measured]], own: float) -> str:
-    """The beta of the page, the best for samples, and the calibrated one; why they differ."""
+def which_beta(sweep: Archive, own: float) -> str:
+    """The best beta for samples, the report's, and the calibrated one; why they may differ."""
     best, learned, rivals = sweep.best("fid_prior"), sweep.learned(), _rivals(sweep, "fid_prior")
-    fid = sweep.over_seeds("vae", best, "fid_prior")
-    error = sweep.over_seeds("sigma_vae", 0.0, "mse_sample").value
+    likely = max(sweep.betas, key=lambda b: sweep.over_seeds("vae", b, "log_likelihood").value)
+
+    def of(beta: float, name: str, model: str = "vae") -> str:
+        return number(sweep.over_seeds(model, beta, name).value)
+
     alike = [f"{beta:g}" for beta in rivals if beta != best]
-    chose_well = 0.1 in rivals
+    ranges = {beta: _range(sweep.over_seeds("vae", beta, "fid_prior")) for beta in (best, 0.1)}
     return f"""
-- **Pleasing to the eye**, the report's choice: 0.1. Strokes are clean, since what is too expensive
-  to say (serifs, wobbles, thickness) is left out. On this page (β = {own:g}) the FID of samples is
-  {number(measured[own]["fid_prior"].value)}.
-- **Best for samples**, by the FID over the archive: {best:g}, with a FID of {number(fid.value)}
-  {_range(fid)}{"; not told apart from it: " + ", ".join(alike) if alike else ""}. By this measure
-  the report's {"eye chose well" if chose_well else "0.1 is not the best"}.
-- **Right as a likelihood**: {learned.value:.2g} [{learned.low:.2g}, {learned.high:.2g}]. A Gaussian
-  decoder that learns its variance {{cite:p}}`rybkin2021` sets
-  $\\beta^* = 2 \\, \\mathrm{{MSE}} \\, M / N$ in every step, and this is where it ends, with an
-  error of {error:.2g}. β = {own:g} is {number(own / learned.value)} times that.
+All of these are means over the archive.
+
+- **Lowest FID of samples**: β = {best:g}, with {of(best, "fid_prior")} {ranges[best]}
+  {"; not told apart from it: " + ", ".join(alike) if alike else ""}.
+- **The report's choice**: 0.1, with a FID of {of(0.1, "fid_prior")} {ranges[0.1]}. Beside β =
+  {best:g} the sharpness of its samples is {of(0.1, "sharpness_prior")} against
+  {of(best, "sharpness_prior")}, their recall (how much of the data they cover)
+  {of(0.1, "recall_prior")} against {of(best, "recall_prior")}.
+- **Calibrated as a likelihood**: {learned.value:.2g} [{learned.low:.2g}, {learned.high:.2g}]. A
+  Gaussian decoder that learns its variance {{cite:p}}`rybkin2021` sets
+  $\\beta^* = 2 \\, \\mathrm{{MSE}} \\, M / N$ in every step, and this is where that ends. This
+  page's β = {own:g} is {number(own / learned.value)} times that β. Of the sweep's, the likelihood
+  is highest at β = {likely:g}: {of(likely, "log_likelihood")} nats
+  ({of(0.0, "log_likelihood", "sigma_vae")} where the variance was learned).
 
 They need not agree, because they ask different things. The likelihood pays for every pixel of
 every image and spends a great many nats on them; then the codes do not fill the prior, and samples
@@ -530,19 +553,55 @@ from it suffer. A larger β gives pixels up for codes that follow the prior.
 """
 
 
-def collapse(sweep: Archive, predicted: float) -> str:
-    """Between which betas the code falls silent, beside the linear prediction."""
+def collapse(sweep: Archive, silent: float, quiet: float) -> str:
+    """Between which betas the code falls silent, beside the linear VAE.
+
+    That one's rate is zero from ``silent`` on, and below 0.1 nats from ``quiet`` on.
+    """
     above, below = sweep.crossing("rate", 0.1)
     beside = (
-        "as predicted"
-        if above <= predicted <= below
-        else "earlier than predicted: perhaps a short training gives the last latent up too soon"
-        if below < predicted
-        else "later than predicted: perhaps a deep decoder makes more of a latent than a linear one"
+        "as the linear VAE has it"
+        if above <= quiet <= below
+        else "earlier than the linear VAE"
+        if below < quiet
+        else "later than the linear VAE"
     )
     return (
-        f"The linear model predicts β = {predicted:.3f}. Measured: the rate falls below 0.1 nats "
-        f"between β = {above:g} and {below:g}, {beside}."
+        f"The linear VAE's rate is zero from β = {silent:.3f} on and below 0.1 nats from "
+        f"{quiet:.3f} on. Measured: below 0.1 nats somewhere between β = {above:g} and {below:g}, "
+        f"{beside}."
+    )
+
+
+def exactly(value: float) -> Measured:
+    """A computed number, which has no interval."""
+    return Measured(value, value, value)
+
+
+def strip_of(sweep: Archive) -> str:
+    """What the strip of pictures shows, and from where on they are all alike."""
+    active = sweep.against_beta("active_units")
+    silent = [beta for beta, units in active.items() if units.value == 0]
+    return "Sampled reconstructions (left) and samples from N(0, I) (right), a row for each β." + (
+        f" From β = {min(silent):g} on no latent is active: all are one picture." if silent else ""
+    )
+
+
+def blurred_to_one_error(measures: Mapping[float | None, Mapping[str, Measured]]) -> str:
+    """What is left of the autoencoder's extra strokes when all are blurred alike, in words."""
+    names = ("extra_strokes_0.5", "extra_strokes_0.5_matched")
+    parts = []
+    for beta, measured in measures.items():
+        if beta is not None and names[1] in measured:
+            gaps = [difference(measures[None][name], measured[name]) for name in names]
+            sure = _by_sign(gaps[1], "still more", "fewer", "not told apart")
+            parts.append(f"β = {beta:g} from {gaps[0].value:+.2f} to {gaps[1].value:+.2f} ({sure})")
+    return (
+        "Blurred to one error of 0.03, the autoencoder's extra strokes beyond a VAE's go, for "
+        + "; for ".join(parts)
+        + ". These intervals are over pairs, for one training."
+        if parts
+        else "No VAE here is sharp enough to be blurred to an error of 0.03."
     )
 
 
@@ -552,7 +611,7 @@ def at_one_error(points: Sequence[tuple[str, float | None, Measured, Measured]])
     label, _, error, its = min(others, key=lambda point: abs(point[2].value - own.value))
     fewer = _by_sign(difference(breaks, its), "fewer", "more", "not told apart")
     return (
-        f"Compare models at one error: the autoencoder has {breaks.value:+.2f} at "
+        f"Compare models at similar errors: the autoencoder has {breaks.value:+.2f} at "
         f"{own.value:.4f}; nearest to it is {label} with {its.value:+.2f} at {error.value:.4f}: "
         f"{fewer}."
     )
@@ -616,26 +675,31 @@ def downstream(seeds: Seeds, read: Readings, beta: float) -> str:
         return f"{_in_percent(live['this'][name])} against {_in_percent(live['ae'][name])}"
 
     few = {name: numbers["probe_100"] for name, (_, numbers) in read.items()}
-    best = max(few, key=lambda name: few[name].value)
+    best, worst = (choose(few, key=lambda name: few[name].value) for choose in (max, min))
     rivals = [name for name in few if few[name].high >= few[best].low and name != best]
-    why = {
-        "better": "A code that keeps little keeps what images differ in most. Here that is what a "
-        "reader with few labels wants to know.",
-        "worse": "What is worth its price for drawing an image is not what a reader with few "
-        "labels wants to know.",
-    }.get(verdict("probe_100"), "What a code leaves out for its price is not missed here.")
     return f"""
 **What we see,** at β = {beta:g} against the autoencoder. With 100 labels the VAE's code is
 {verdict("probe_100")} for a linear probe ({pair("probe_100")}), with all labels it is
-{verdict("probe_all")} ({pair("probe_all")}). For nearest neighbours with 1,000 labels it is
-{verdict("knn_1000")} ({pair("knn_1000")}).
+{verdict("probe_all")} ({pair("probe_all")}).
 
-**Who is best?** With 100 labels a linear probe reads {best} best of the {len(read)} in the figure,
-{_in_percent(few[best])}{"; not told apart from it: " + ", ".join(rivals) if rivals else ""}. The
-principal components, for which no network was trained, reach {_in_percent(few["PCA"])}.
+**Not for every reader.** For nearest neighbours with 1,000 labels it is {verdict("knn_1000")}
+({pair("knn_1000")}), with all labels {verdict("knn_all")} ({pair("knn_all")}).
 
-**Why.** {why}
+**Nor for every code.** With 100 labels a linear probe reads {best} best of the {len(read)} in the
+figure, {_in_percent(few[best])}{" (not told apart: " + ", ".join(rivals) + ")" if rivals else ""},
+and {worst} worst, {_in_percent(few[worst])}. The principal components, for which no network was
+trained, reach {_in_percent(few["PCA"])}.
 """
+
+
+def few_labels(read: Readings) -> str:
+    """Whose code a probe with 100 labels reads best and worst, in a sentence."""
+    few = {name: numbers["probe_100"] for name, (_, numbers) in read.items()}
+    best, worst = (choose(few, key=lambda name: few[name].value) for choose in (max, min))
+    return (
+        f"With 100 labels a probe reads {best} best ({_in_percent(few[best])}), {worst} worst "
+        f"({_in_percent(few[worst])})."
+    )
 
 
 def stability(evidence: Evidence, runs: Mapping[str, Run], beta: float) -> str:

@@ -60,8 +60,9 @@ class Check:
         return Verdict.FAILS if high < threshold else Verdict.UNDECIDED
 
     def __str__(self) -> str:
+        mark = {Verdict.HOLDS: "✓", Verdict.FAILS: "✗"}.get(self.verdict(), "?")
         return (
-            f"{self.what}: **{number(self.measured.value)}**{self.unit} "
+            f"{mark}\u00a0{self.what}: **{number(self.measured.value)}**{self.unit} "
             f"[{number(self.measured.low)}, {number(self.measured.high)}], "
             f"asked:\u00a0{'≥' if self.relation == 'at least' else '≤'}\u00a0"
             f"{number(self.threshold)}"
@@ -242,6 +243,7 @@ def _useful_and_stable(evidence: Evidence) -> list[Check]:
                 ("a linear probe, 100 labels", "probe_100"),
                 ("a linear probe, all labels", "probe_all"),
                 ("the five nearest neighbours, 1,000 labels", "knn_1000"),
+                ("the five nearest neighbours, all labels", "knn_all"),
             )
         ),
         Check(

@@ -96,7 +96,8 @@ def training_curves(history: History, name: str) -> LiveFigure:
     Dots are the held-out values after each epoch.
     """
     last = history.held_out[-1]
-    of_kl = f" and the KL at {last['kl']:.3g} nats per latent" if any(history.kl) else ""
+    kl = f"{last['kl']:.3g}" if last["kl"] >= 1e-4 else "less than 0.0001"
+    of_kl = f" and the KL at {kl} nats per latent" if any(history.kl) else ""
     finding = f"On held-out images the reconstruction loss ends at {last['mse_sample']:.4f}{of_kl}"
     with matplotlib.rc_context(_STYLE):
         panels = [(history.reconstruction, "mse_sample", RECONSTRUCTION, "reconstruction loss")]
@@ -139,8 +140,7 @@ def reconstructions(
     return _image_rows(
         rows,
         name,
-        "Held-out images (top) and their reconstructions: from the code or the posterior mean, and "
-        "in a row named *sample* from a posterior sample. Mean squared error over the whole "
+        "Held-out images (top) and their reconstructions. Mean squared error over the whole "
         f"held-out set: {errors}.",
         f"{len(originals)} images and below them their reconstructions. Mean squared error: "
         f"{errors}.",
@@ -171,7 +171,11 @@ def interpolations(
     """
     breaks = ", ".join(f"{label}: {extra.value:+.2f}" for label, extra in strokes)
     change = max((path - path[:1]).abs().mean(dim=(1, 2, 3)).max().item() for _, path in rows)
-    way = "equal steps between their codes" if change > 0.01 else "steps that all look the same"
+    way = (
+        "equal steps between their codes"
+        if change > 0.01
+        else "steps that all show one picture, in which nothing can break"
+    )
     return _image_rows(
         rows,
         name,
@@ -186,7 +190,8 @@ def interpolations(
 def latent_rates(models: Sequence[tuple[str, Tensor, Measured]], name: str) -> LiveFigure:
     """KL of every latent, largest first: ``(label, (M,) in nats, active units)`` for each model."""
     found = ", ".join(
-        f"{label}: {units.value:.0f} of {len(rates)}" for label, rates, units in models
+        f"{label}: {units.value:.0f} of {len(rates)} ({int((rates > 0.1).sum())} above 0.1 nats)"
+        for label, rates, units in models
     )
     with matplotlib.rc_context(_STYLE):
         figure = _new(6.2, 2.3)
