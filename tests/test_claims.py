@@ -206,7 +206,7 @@ def test_sentences_follow_the_measurements():
     assert "do **not** fall apart" in torn(0.1, 0.8)
     assert "not told apart" in torn(0.4, 0.4)
     round_ = answer("Q5", 0.1, this=model(midpoint_fid=9.0, midpoint_fid_spherical=4.0))
-    assert "shorter than both" in round_ and "shorter" not in torn(0.8, 0.1)
+    assert "mostly shortens" in round_ and "shortens" not in torn(0.8, 0.1)
 
     roles = {"low": model(fid_prior=9.0, mse_sample=0.1), "this": model(fid_prior=20.0)}
     assert "closest at β = 0.01" in answer("Q4", 0.1, 0.01, 0.2, **roles)

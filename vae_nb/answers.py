@@ -214,7 +214,15 @@ def q4(seeds: Seeds, beta: float, low: float, high: float) -> str:
     errors = {b: _over(seeds, role, "mse_sample").value for b, role in roles.items()}
     named = {b: _over(seeds, role, "confident_prior").value for b, role in roles.items()}
     best = min(fids, key=lambda b: fids[b].value)
-    rivals = [b for b, fid in fids.items() if fid.low <= fids[best].high]
+    rivals = [
+        b
+        for b, role in roles.items()
+        if b == best
+        or _across(
+            seeds, lambda e, r=role: difference(e[r]["fid_prior"], e[roles[best]]["fid_prior"])
+        ).low
+        <= 0
+    ]
     rising = _across(seeds, growth_of("this"))
     gap, confident = (_over(seeds, "this", name) for name in ("prior_gap", "confident_prior"))
     return _fill(
@@ -250,7 +258,7 @@ largest share of them is named with confidence at β = {named}.
         else "has nearly settled",
         closest=f"{min(errors, key=errors.__getitem__):g}",
         best=" and ".join(f"{b:g}" for b in rivals)
-        + (", whose intervals overlap" if len(rivals) > 1 else ""),
+        + (", which are not told apart" if len(rivals) > 1 else ""),
         named=f"{max(named, key=named.__getitem__):g}",
         listed=", ".join(
             f"{number(seeds[0][role]['fid_prior'].value)} at {b:g}" for b, role in roles.items()
@@ -303,7 +311,7 @@ was mapped. {drawn} But a soft model has an advantage: the VAE's reconstructions
         if _over(seeds, "this", "prior_gap").high < 0.1
         else "This VAE's codes do not follow the prior either, so its lines may do the same.",
         errors=" against ".join(number(live[role]["mse_mean"].value) for role in ("this", "ae")),
-        round="The mean of two codes is shorter than both; perhaps the decoder has seen few codes "
+        round="Averaging two codes mostly shortens them; perhaps the decoder has seen few codes "
         "that short."
         if spherical.high < straight.low
         else "The straight line is not clearly worse.",
@@ -530,12 +538,12 @@ def which_beta(sweep: Archive, own: float) -> str:
         return number(sweep.over_seeds(model, beta, name).value)
 
     alike = [f"{beta:g}" for beta in rivals if beta != best]
+    apart = f"; not told apart from it: {', '.join(alike)}" if alike else ""
     ranges = {beta: _range(sweep.over_seeds("vae", beta, "fid_prior")) for beta in (best, 0.1)}
     return f"""
 All of these are means over the archive.
 
-- **Lowest FID of samples**: β = {best:g}, with {of(best, "fid_prior")} {ranges[best]}
-  {"; not told apart from it: " + ", ".join(alike) if alike else ""}.
+- **Lowest FID of samples**: β = {best:g}, with {of(best, "fid_prior")} {ranges[best]}{apart}.
 - **The report's choice**: 0.1, with a FID of {of(0.1, "fid_prior")} {ranges[0.1]}. Beside β =
   {best:g} the sharpness of its samples is {of(0.1, "sharpness_prior")} against
   {of(best, "sharpness_prior")}, their recall (how much of the data they cover)
