@@ -406,6 +406,31 @@ def test_the_gate_names_what_differs():
     assert named("C1.2") not in wrong
 
 
+@pytest.mark.parametrize(
+    ("confident", "code", "said"), [(0.1, 0, ""), (0.9, 1, "does not hold"), (0.5, 0, "undecided")]
+)
+def test_the_gate_fails_where_a_verdict_contradicts_the_prose(
+    confident, code, said, monkeypatch, capsys
+):
+    from types import SimpleNamespace
+
+    from vae_nb import gate
+
+    claim = replace(named("C1.2"), expected=Verdict.HOLDS)
+    numbers = model(confident_prior=confident)
+    runs = dict.fromkeys(k for r in claims.ROLES.values() for k in r.values())
+    runs = {key: SimpleNamespace(dataset=None, recipe=None) for key in runs}
+    monkeypatch.setattr(gate, "CLAIMS", (claim,))
+    monkeypatch.setattr(gate, "runs_of_report", lambda: runs)
+    monkeypatch.setattr(gate, "measure", lambda *_: dict(numbers))
+    monkeypatch.setattr(gate, "represent", lambda *_: {})
+    monkeypatch.setattr(gate, "measure_floor", lambda _: {})
+    monkeypatch.setattr(archive, "seeds", lambda evidence, _: [evidence])
+    monkeypatch.setattr(archive, "strays", lambda *_: {})
+    assert gate.main() == code
+    assert (f"C1.2: {said}, but" in capsys.readouterr().err) is bool(said)
+
+
 # --- parameters ---
 
 GIVEN = {"epochs": 0, "images": 0, "seed": 0, "dataset": "MNIST", "profile": "default"}
