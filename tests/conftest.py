@@ -43,6 +43,15 @@ def run():
     return store.fit(recipe("vae", 0.01, width=8, epochs=2, images=2000, batch_size=64))
 
 
+@pytest.fixture(scope="session")
+def multi_rate():
+    """A small multi-rate VAE, fitted in seconds."""
+    from vae_nb import store
+    from vae_nb.training import recipe
+
+    return store.fit(recipe("multi_rate", width=8, epochs=8, images=2000, batch_size=64))
+
+
 @pytest.fixture
 def noise():
     def make(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -4,12 +4,16 @@ import dataclasses
 import math
 import subprocess
 import sys
+from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 
-from vae_nb import training
+from vae_nb import data, training
 from vae_nb.data import Dataset
+from vae_nb.models import BETA_RANGE
+from vae_nb.objective import held_out
 from vae_nb.training import Recipe, choose_device, recipe, train
 
 
@@ -61,7 +65,7 @@ def test_a_bad_value_is_named_with_what_is_allowed(field, value):
     assert field in message and repr(value) in message and "must be" in message
 
 
-@pytest.mark.parametrize("model", ["ae", "sigma_vae"])
+@pytest.mark.parametrize("model", ["ae", "sigma_vae", "multi_rate"])
 def test_models_without_a_given_beta_take_none(model):
     with pytest.raises(ValueError, match="autoencoder"):
         recipe(model, beta=0.1)
@@ -277,3 +281,77 @@ from vae_nb.evaluation import measure
 assert state() == before
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# --- one model for every beta ---
+
+
+def test_drawn_betas_cover_what_the_schedule_has_raised_the_range_to():
+    def drawn(progress):
+        return training.draw_betas(4096, progress, torch.Generator().manual_seed(0)).double()
+
+    low, high = BETA_RANGE
+    for progress in (0.0, 0.1, 0.2, 1.0):
+        betas = drawn(progress).log()
+        raised = min(1, progress / training.RAISED_OVER)
+        top = (1 - raised) * math.log(training.RAISED_FROM) + raised * math.log(high)
+        assert betas.min() == pytest.approx(math.log(low), abs=0.02)
+        assert betas.max() == pytest.approx(top, abs=0.05) and betas.max() <= top + 1e-6
+    assert drawn(0.0).max() < 3.0001e-3 and drawn(1.0).max() > 9
+    assert torch.equal(drawn(0.3), drawn(0.3))
+
+
+def test_drawn_betas_have_their_shares_and_are_log_uniform_between():
+    betas = training.draw_betas(100_000, 1.0, torch.Generator().manual_seed(0)).log().numpy()
+    knots = np.log(training.BETA_PARTS)
+    for low, high, share in zip(knots, knots[1:], training.BETA_SHARES, strict=False):
+        part = betas[(betas >= low) & (betas < high)]
+        assert len(part) / len(betas) == pytest.approx(share, abs=0.001)
+        assert part.mean() == pytest.approx((low + high) / 2, abs=0.01)
+        assert part.std() == pytest.approx((high - low) / math.sqrt(12), rel=0.01)
+    # And in no order: neighbours in a batch are not neighbours in beta.
+    assert abs(np.corrcoef(betas[1:], betas[:-1])[0, 1]) < 0.02
+
+
+def test_relative_objectives_are_about_one_at_every_beta():
+    every_beta = training._EveryBeta(torch.device("cpu"))
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(200):
+        betas = training.draw_betas(256, 1.0, generator)
+        objectives = betas.sqrt() * (0.5 + torch.rand(256, generator=generator))
+        relative = every_beta.relative(objectives, betas)
+    for low, high in ((1e-4, 1e-3), (1e-3, 0.1), (0.1, 1.0), (1.0, 10.0)):
+        part = relative[(betas >= low) & (betas < high)]
+        assert part.mean() == pytest.approx(1, abs=0.25)
+    # The running mean carries no gradient: what is minimised is the objective itself, weighed.
+    objectives = torch.full((8,), 0.1, requires_grad=True)
+    every_beta.relative(objectives, torch.full((8,), 0.1)).sum().backward()
+    assert (objectives.grad > 0).all()
+
+
+def test_one_training_gives_a_curve_that_goes_one_way(multi_rate, mnist):
+    betas = [1e-4, 1e-3, 1e-2, 0.1, 1.0]
+    points = [held_out(multi_rate.model.at(beta), mnist.test_images, beta) for beta in betas]
+    for before, after in pairwise(points):
+        assert after["kl"] < 0.9 * before["kl"]
+        assert after["mse_sample"] > 0.98 * before["mse_sample"]
+    assert points[0]["mse_sample"] < 0.6 * points[-1]["mse_sample"]
+    assert 64 * points[-1]["kl"] < 0.5 < 10 < 64 * points[0]["kl"]
+
+
+def test_a_multi_rate_training_can_be_repeated():
+    given = recipe("multi_rate", width=4, epochs=1, images=512, batch_size=128)
+    dataset = data.load("MNIST", 512)
+    few = dataclasses.replace(dataset, test_images=dataset.test_images[:100])
+    one, two = (train(given, few)[0].state_dict() for _ in range(2))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_multi_rate_run_at_one_beta_is_a_run_like_others(multi_rate):
+    here = multi_rate.at(0.05)
+    assert here.beta == 0.05 and here.digest != multi_rate.at(0.06).digest
+    values = held_out(multi_rate.model.at(0.05), multi_rate.dataset.test_images, 0.05)
+    assert here.history.held_out == [pytest.approx(values, rel=1e-5)]
+    # The limit of a free code: what is left of the objective is the error alone.
+    free = multi_rate.at(0.0).history.held_out[-1]
+    assert free["objective"] == free["mse_sample"] <= values["mse_sample"]

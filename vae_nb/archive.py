@@ -43,6 +43,12 @@ class Row:
     pictures: Mapping[str, str]
     made: Mapping[str, Any]
 
+    @property
+    def objective(self) -> float:
+        """The held-out objective at its beta."""
+        kl = self.measured["rate"].value / self.recipe.latent_dim
+        return self.measured["mse_sample"].value + self.beta * kl
+
 
 @dataclasses.dataclass(frozen=True)
 class Archive:

@@ -14,9 +14,10 @@ from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
+import torch
 from IPython.display import display
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
+from matplotlib.colors import LogNorm, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from torch import Tensor
@@ -340,21 +341,24 @@ def rate_distortion(
     marks: Sequence[tuple[str, Measured, Measured]],
     name: str,
     finding: str,
+    line: Sequence[tuple[float, Measured, Measured]] = (),
 ) -> LiveFigure:
     """Distortion against rate: ``(beta, rate, distortion)`` of the archive and of this build.
 
-    ``marks`` are named points.
+    ``marks`` are named points; ``line`` has many betas of one multi-rate model. Without it a line
+    joins the archived points.
     """
     with matplotlib.rc_context(_STYLE):
         figure = _new(6.2, 3.8)
         axes = figure.subplots()
-        by_rate = sorted(curve, key=lambda point: point[1].value)
+        by_rate = sorted(line or curve, key=lambda point: point[1].value)
         axes.plot(
             [rate.value for _, rate, _ in by_rate],
             [distortion.value for _, _, distortion in by_rate],
             color=INK,
             linewidth=1,
             zorder=0,
+            label="one model for every β" if line else None,
         )
         for index, (beta, rate, distortion) in enumerate(curve):
             spread = [[rate.value - rate.low], [rate.high - rate.value]]
@@ -394,8 +398,10 @@ def rate_distortion(
     return LiveFigure(
         figure,
         name,
-        "Rate and distortion, a point for each β (archived runs with 95 % intervals over seeds; "
-        f"rings: this build). {finding}",
+        "Rate and distortion, a point for each β (archived runs with 95 % intervals over seeds"
+        + ("; rings: this build" if live else "")
+        + ("; line: one model for every β, fitted in this build" if line else "")
+        + f"). {finding}",
         f"The rate–distortion curve. {finding}",
     )
 
@@ -473,6 +479,54 @@ def picture_strip(rows: Sequence[tuple[str, Sequence[str]]], name: str, words: s
                 _show(axes, imread(io.BytesIO(base64.b64decode(picture))))
             line[0].set_ylabel(label, rotation=0, ha="right", va="center")
     return LiveFigure(figure, name, words, words)
+
+
+def beta_film(
+    frames: Sequence[tuple[float, Tensor, Tensor]], name: str, finding: str, columns: int = 5
+) -> LiveFigure:
+    """``(beta, reconstruction, sample)`` by beta, each image ``(1, 28, 28)``, row by row."""
+    with matplotlib.rc_context(_STYLE):
+        rows = -(-len(frames) // columns)
+        figure = _new(1.24 * columns, 0.85 * rows)
+        places = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axes, (beta, decoded, drawn) in zip(places, frames, strict=False):
+            _show(axes, _tile(torch.stack([decoded, drawn]), 2))
+            axes.set_title(f"{beta:g}", fontsize="small", pad=3)
+        for axes in places[len(frames) :]:
+            axes.set_visible(False)
+    return LiveFigure(
+        figure,
+        name,
+        "One held-out digit, reconstructed (left of each pair), and one code of N(0, I), decoded "
+        f"(right), by β. {finding}",
+        f"Pairs of pictures by β. {finding}",
+    )
+
+
+def latent_map(betas: Sequence[float], rates: Tensor, name: str, finding: str) -> LiveFigure:
+    """The KL of each latent by beta: ``rates`` is ``(len(betas), M)``, in nats, columns sorted."""
+    with matplotlib.rc_context(_STYLE):
+        figure = _new(6.2, 3.6)
+        axes = figure.subplots()
+        edges = np.sqrt(np.multiply(betas[1:], betas[:-1]))
+        edges = [betas[0] ** 2 / edges[0], *edges, betas[-1] ** 2 / edges[-1]]
+        latents = np.arange(rates.shape[1] + 1) + 0.5
+        shown = axes.pcolormesh(
+            edges,
+            latents,
+            rates.T.clamp(min=1e-3).numpy(),
+            norm=LogNorm(1e-2, max(1.0, float(rates.max()))),
+            cmap="cividis",
+        )
+        axes.set(xscale="log", xlabel="β", ylabel="latent")
+        axes.invert_yaxis()
+        figure.colorbar(shown, ax=axes, label="KL, nats", extend="min")
+    return LiveFigure(
+        figure,
+        name,
+        f"The KL of each latent (a row) by β: dark is silent. {finding}",
+        f"A map of the KL of each latent against β. {finding}",
+    )
 
 
 def label_curves(

@@ -7,6 +7,7 @@ later layer doubles it; ``latent_dim`` is M, the number of latents (the course h
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 IMAGE_SHAPE = (1, 28, 28)
 PIXELS = 28 * 28
+BETA_RANGE = (1e-4, 10.0)  # of a multi-rate VAE
 
 
 class Posterior(NamedTuple):
@@ -125,6 +127,107 @@ class VAE(nn.Module):
     def decode(self, codes: Tensor) -> Tensor:
         """The image of each code, ``(B, M)`` to ``(B, 1, 28, 28)``."""
         return self.decoder(codes)
+
+
+class MultiRateVAE(nn.Module):
+    """A VAE that is told beta: one model for a whole range (Bae et al. 2023, "Multi-Rate VAE").
+
+    Encoder and decoder are those of :class:`VAE`. What beta changes in them is learned: a small
+    network of log beta scales and shifts the features after each batch normalisation, and each
+    latent has a gate that closes at a beta of its own. With beta fixed all of it is linear in what
+    is there already: :meth:`at` gives an ordinary :class:`VAE`.
+    """
+
+    def __init__(self, width: int = 24, latent_dim: int = 64) -> None:
+        super().__init__()
+        self.latent_dim = latent_dim
+        self.encoder = Encoder(width, 2 * latent_dim)
+        self.decoder = Decoder(width, latent_dim)
+        self.embedding = nn.Sequential(
+            nn.Linear(5, 32), nn.LeakyReLU(), nn.Linear(32, 32), nn.LeakyReLU()
+        )
+        self.responses = nn.ModuleList(
+            nn.Linear(32, 2 * norm.num_features) for norm in _norms(self.encoder, self.decoder)
+        )
+        for response in self.responses:  # at first beta changes nothing
+            nn.init.zeros_(response.weight)
+            nn.init.zeros_(response.bias)
+        # The log of the beta at which each latent is switched off.
+        self.log_threshold = nn.Parameter(torch.linspace(math.log(1e-3), 0.0, latent_dim))
+
+    def gates(self, beta: Tensor) -> Tensor:
+        """How far each latent is open, in [0, 1]: betas ``(B,)`` to ``(B, M)``.
+
+        In a linear VAE the information of latent j has the factor ``1 - beta / beta_j`` up to
+        beta_j and is none beyond (Lucas et al. 2019; Bae et al. 2023, section 3); the corner is
+        rounded here, so that a closed gate can open again.
+        """
+        response = 1 - beta[:, None] / self.log_threshold.exp()
+        return nn.functional.softplus(response, beta=10).clamp(max=1)
+
+    def _scales_and_shifts(self, beta: Tensor) -> list[Tensor]:
+        """For each batch normalisation, ``(B, 2, channels)``; no scale is a scale of 0."""
+        low, high = map(math.log, BETA_RANGE)
+        u = (2 * beta.log() - low - high) / (high - low)  # in [-1, 1]
+        powers = torch.stack([u, u**2, u**3, torch.sin(3 * u), torch.cos(3 * u)], dim=1)
+        embedded = self.embedding(powers)
+        return [response(embedded).unflatten(1, (2, -1)) for response in self.responses]
+
+    def forward(self, images: Tensor, beta: Tensor, noise: Tensor) -> tuple[Tensor, Posterior]:
+        """Reconstructions decoded from one posterior sample, and q(z|x), each image at its beta.
+
+        ``images`` is ``(B, 1, 28, 28)``, ``beta`` ``(B,)``, ``noise`` standard normal ``(B, M)``.
+        """
+        changes = iter(self._scales_and_shifts(beta))
+        gates = self.gates(beta)
+        outputs = _changed(self.encoder, images, changes).unflatten(1, (2, -1)) * gates[:, None]
+        posterior = Posterior(*outputs.unbind(1))
+        codes = posterior.sample(noise)
+        return _changed(self.decoder, codes * gates, changes), posterior
+
+    @torch.no_grad()
+    def at(self, beta: float) -> VAE:
+        """The ordinary VAE that this model is at one beta, in eval mode; exact, with its own copy.
+
+        A beta outside of BETA_RANGE is taken as the range's nearest end (beta = 0 as 0.0001).
+        Raises :class:`ValueError` for one that is negative or not a number.
+        """
+        if not beta >= 0:
+            raise ValueError(f"beta = {beta!r} is not allowed: beta must be a number, 0 or more")
+        width = self.encoder[0].out_channels
+        vae = VAE(width, self.latent_dim).to(self.log_threshold.device)
+        vae.encoder.load_state_dict(self.encoder.state_dict())
+        vae.decoder.load_state_dict(self.decoder.state_dict())
+        where = self.log_threshold.new_tensor([min(max(beta, BETA_RANGE[0]), BETA_RANGE[1])])
+        for norm, change in zip(
+            _norms(vae.encoder, vae.decoder), self._scales_and_shifts(where), strict=True
+        ):
+            scale, shift = change[0]
+            norm.weight.mul_(1 + scale)
+            norm.bias.mul_(1 + scale).add_(shift)
+        gates = self.gates(where)[0]
+        vae.encoder[-1].weight.mul_(gates.repeat(2)[:, None])
+        vae.encoder[-1].bias.mul_(gates.repeat(2))
+        vae.decoder[0].weight.mul_(gates)
+        return vae.eval()
+
+
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+
+
+def _norms(*networks: nn.Sequential) -> list[nn.BatchNorm1d | nn.BatchNorm2d]:
+    return [layer for network in networks for layer in network if isinstance(layer, _NORMS)]
+
+
+def _changed(network: nn.Sequential, features: Tensor, changes: Iterator[Tensor]) -> Tensor:
+    """``network`` with the features of each image scaled and shifted after each normalisation."""
+    for layer in network:
+        features = layer(features)
+        if isinstance(layer, _NORMS):
+            change = next(changes)
+            scale, shift = change.view(*change.shape, *[1] * (features.ndim - 2)).unbind(1)
+            features = features * (1 + scale) + shift
+    return features
 
 
 def sample_prior(count: int, latent_dim: int, seed: int) -> Tensor:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vae_nb.models import PIXELS, VAE, Autoencoder, Posterior, evaluating
+from vae_nb.models import PIXELS, VAE, Autoencoder, MultiRateVAE, Posterior, evaluating
 
 
 def squared_error(images: Tensor, reconstructions: Tensor) -> Tensor:
@@ -35,10 +35,10 @@ def kl_divergence(posterior: Posterior) -> Tensor:
 
 
 class Terms(NamedTuple):
-    """The two terms of the objective of one batch, each a scalar tensor."""
+    """The two terms of the objective: of one batch, each a scalar; or of each image, ``(B,)``."""
 
-    reconstruction: Tensor  # squared error, mean over pixels and images
-    kl: Tensor  # nats, mean over latents and images; zero for an autoencoder
+    reconstruction: Tensor  # squared error, mean over pixels (and images)
+    kl: Tensor  # nats, mean over latents (and images); zero for an autoencoder
 
     def total(self, beta: float | Tensor) -> Tensor:
         """``reconstruction + beta * kl``: what training makes small."""
@@ -57,6 +57,12 @@ def terms(model: Autoencoder | VAE, images: Tensor, noise: Tensor) -> Terms:
     posterior = model.posterior(images)
     error = squared_error(images, model.decode(posterior.sample(noise))).mean()
     return Terms(error, kl_divergence(posterior).mean())
+
+
+def terms_of_images(model: MultiRateVAE, images: Tensor, noise: Tensor, beta: Tensor) -> Terms:
+    """Both terms of each image at a beta of its own, ``(B,)``; shapes as in :func:`terms`."""
+    reconstructions, posterior = model(images, beta, noise)
+    return Terms(squared_error(images, reconstructions), kl_divergence(posterior).mean(1))
 
 
 def held_out(

@@ -11,6 +11,8 @@ import numbers
 from collections.abc import Mapping
 from typing import Any
 
+from vae_nb.models import BETA_RANGE
+
 SHARED = ("epochs", "images", "seed", "dataset", "profile")
 _LITERALS = (numbers.Number, str, list, tuple, dict, type(None))
 _IPYTHON = ("In", "Out")
@@ -72,6 +74,19 @@ def neighbours(beta: float, lower: float, higher: float) -> tuple[float, float]:
         if not ok:
             raise ValueError(f"{name} = {value!r} is not allowed: {name} must be {allowed}")
     return float(f"{lower * beta:.6g}"), float(f"{higher * beta:.6g}")
+
+
+def within_range(beta: object) -> float:
+    """A beta that a multi-rate VAE is trained for.
+
+    Raises :class:`ValueError` for anything but a number in BETA_RANGE.
+    """
+    low, high = BETA_RANGE
+    if not (_is_number(beta) and low <= beta <= high):
+        raise ValueError(
+            f"beta = {beta!r} is not allowed: beta must be a number from {low:g} to {high:g} here"
+        )
+    return float(beta)
 
 
 def betas(name: str, values: object) -> list[float]:

@@ -30,7 +30,7 @@ from safetensors.torch import load_file, save_file
 
 from vae_nb import data, models, objective, training
 from vae_nb.data import Dataset
-from vae_nb.models import VAE, Autoencoder
+from vae_nb.models import VAE, Autoencoder, MultiRateVAE
 from vae_nb.training import History, Recipe
 
 # An edit of one of these re-trains; an edit of any other room, of prose or of a figure never does.
@@ -41,18 +41,32 @@ _ROOMS_THAT_DECIDE_THE_WEIGHTS = (models, objective, training)
 class Run:
     """A fitted model (on the CPU, in eval mode), how it was made, and what was seen on the way.
 
-    ``made`` says when, where and how long: seconds, device, threads, versions.
+    ``made`` says when, where and how long: seconds, device, threads, versions. ``at_beta`` is the
+    beta at which a multi-rate VAE is looked at (see :meth:`at`).
     """
 
     recipe: Recipe
-    model: Autoencoder | VAE
+    model: Autoencoder | VAE | MultiRateVAE
     history: History
     made: dict[str, Any]
     digest: str
+    at_beta: float | None = None
+
+    def at(self, beta: float) -> Run:
+        """What a multi-rate VAE is at one beta: a run of an ordinary VAE, to be measured as such.
+
+        Its history has no curves, since all betas were trained at once.
+        """
+        model = self.model.at(beta).to(memory_format=torch.channels_last)
+        values = objective.held_out(model, self.dataset.test_images, beta)
+        name = f"{self.digest}-{beta:g}"
+        return Run(self.recipe, model, History([], [], [values]), self.made, name, beta)
 
     @property
     def beta(self) -> float:
         """The weight of the KL that it was fitted with; for a sigma-VAE, the one that it found."""
+        if self.at_beta is not None:
+            return self.at_beta
         if self.recipe.model != "sigma_vae":
             return self.recipe.beta
         error = self.history.held_out[-1]["mse_sample"]

@@ -12,20 +12,36 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from vae_nb.data import DATASETS, Dataset
-from vae_nb.models import VAE, Autoencoder
-from vae_nb.objective import Terms, beta_of_decoder_variance, held_out, terms
+from vae_nb.models import BETA_RANGE, VAE, Autoencoder, MultiRateVAE
+from vae_nb.objective import (
+    Terms,
+    beta_of_decoder_variance,
+    held_out,
+    terms,
+    terms_of_images,
+)
 
-MODELS = ("ae", "vae", "sigma_vae")
+MODELS = ("ae", "vae", "sigma_vae", "multi_rate")
 OPTIMISERS = ("adam", "muon")
 SCHEDULES = ("one_cycle", "constant")
 PROFILES = ("default", "course")
 
 MUON = 5  # Muon's rate over Adam's
+
+# A multi-rate VAE sees betas from BETA_RANGE, most of them in the middle, where the curve bends
+# most: this share of the images in each part of the range.
+BETA_PARTS = (BETA_RANGE[0], 0.03, 0.3, BETA_RANGE[1])
+BETA_SHARES = (0.32, 0.61, 0.07)
+# Latents that a large beta has switched off do not come back for a small one. So the largest beta
+# is raised from the first of these to the range's end, over the second as a share of the steps.
+RAISED_FROM, RAISED_OVER = 3e-3, 0.25
+WATCHED_BETA = 0.1  # at which the history of a multi-rate VAE has its held-out values
 
 # The course's numbers of epochs: the AE, beta = 0, beta = 10, and the tuned beta.
 _COURSE_EPOCHS = {("ae", 0): 11, ("vae", 0): 5, ("vae", 10): 5}
@@ -50,8 +66,9 @@ def _is_finite(value: object) -> bool:
 class Recipe:
     """All that decides a fitted model, checked when it is made.
 
-    ``model`` is an autoencoder, a VAE, or a sigma-VAE: a VAE that learns its decoder's variance
-    instead of being given a beta (Rybkin et al. 2021). ``beta`` weighs the KL in the course's units
+    ``model`` is an autoencoder, a VAE, a sigma-VAE (a VAE that learns its decoder's variance
+    instead of being given a beta, Rybkin et al. 2021), or a multi-rate VAE: one for all betas of a
+    range (Bae et al. 2023). ``beta`` weighs the KL in the course's units
     (see ``objective``); ``images`` is how many training images are used (0: all of them);
     ``learning_rate`` is the peak of the one-cycle schedule or the rate of the constant one.
     ``optimiser`` is Adam for all weights, or Muon (Jordan et al. 2024) for those that are
@@ -84,7 +101,8 @@ class Recipe:
             self.model == "vae" or self.beta == 0,
             "beta",
             self.beta,
-            "0 for an autoencoder, which has no KL, and for a sigma-VAE, which finds its own",
+            "0 for an autoencoder, which has no KL, a sigma-VAE, which finds its own, and a "
+            "multi-rate VAE, which has all",
         )
         rate = self.learning_rate
         _require(_is_finite(rate) and rate > 0, "learning_rate", rate, "a finite number above 0")
@@ -122,7 +140,8 @@ class Recipe:
 
     def __str__(self) -> str:
         vae = f"VAE, β = {self.beta:g}"
-        name = {"ae": "autoencoder", "sigma_vae": "VAE, β learned"}.get(self.model, vae)
+        others = {"ae": "autoencoder", "sigma_vae": "VAE, β learned", "multi_rate": "VAE, every β"}
+        name = others.get(self.model, vae)
         return f"{name} (width {self.width}, {self.epochs} epochs, seed {self.seed})"
 
 
@@ -143,6 +162,8 @@ def recipe(
         fields |= dict(schedule="constant", optimiser="adam")
     else:
         fields = dict(epochs=3, batch_size=256, learning_rate=4e-3, width=24)
+        if model == "multi_rate":
+            fields["epochs"] = 6  # for all betas together
         fields |= dict(schedule="one_cycle", optimiser="muon")
     if epochs:
         fields["epochs"] = epochs
@@ -157,7 +178,8 @@ class History:
     """What was seen while fitting.
 
     ``reconstruction`` and ``kl`` have one value a step (training mode, the batch of that step, the
-    units of the objective); ``held_out`` has one dictionary an epoch (see ``objective.held_out``).
+    units of the objective); ``held_out`` has one dictionary an epoch (see ``objective.held_out``;
+    of a multi-rate VAE at WATCHED_BETA).
     """
 
     reconstruction: list[float]
@@ -169,12 +191,12 @@ class History:
         return len(self.reconstruction) // len(self.held_out)
 
 
-def new_model(recipe: Recipe) -> Autoencoder | VAE:
+def new_model(recipe: Recipe) -> Autoencoder | VAE | MultiRateVAE:
     """The untrained model of a recipe; its weights depend on the seed alone.
 
     The global random state is left as it was.
     """
-    kind = Autoencoder if recipe.model == "ae" else VAE
+    kind = {"ae": Autoencoder, "multi_rate": MultiRateVAE}.get(recipe.model, VAE)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         return kind(recipe.width, recipe.latent_dim)
@@ -217,7 +239,7 @@ def train(
     dataset: Dataset,
     device: str | None = None,
     progress: bool | None = None,
-) -> tuple[Autoencoder | VAE, History]:
+) -> tuple[Autoencoder | VAE | MultiRateVAE, History]:
     """Fit the model of ``recipe`` to ``dataset`` (whose first ``recipe.images`` images are used).
 
     Returns the model, on the CPU and in eval mode, and its :class:`History`. The same recipe on
@@ -236,6 +258,8 @@ def train(
     optimisers = _optimisers(recipe, model)
     schedules = [_schedule(recipe, optimiser, steps) for optimiser in optimisers]
 
+    every_beta = _EveryBeta(where) if recipe.model == "multi_rate" else None
+
     seen = torch.empty(steps, 2, device=where)  # kept on the device: no step waits for the host
     held_out_values: list[dict[str, float]] = []
     show = _progress_wanted() if progress is None else progress
@@ -246,17 +270,26 @@ def train(
     with bar, deterministic:
         for epoch in range(recipe.epochs):
             order = torch.randperm(len(images), generator=generator).to(where)
-            for step, chosen in enumerate(order.split(recipe.batch_size)[:steps_per_epoch]):
+            for step, chosen in enumerate(
+                order.split(recipe.batch_size)[:steps_per_epoch], epoch * steps_per_epoch
+            ):
                 noise = torch.randn(len(chosen), recipe.latent_dim, generator=generator)
-                losses = terms(model, images[chosen], noise.to(where, non_blocking=True))
+                batch, noise = images[chosen], noise.to(where, non_blocking=True)
+                if every_beta:
+                    betas = draw_betas(len(chosen), step / steps, generator).to(where)
+                    of_images = terms_of_images(model, batch, noise, betas)
+                    objective = every_beta.relative(of_images.total(betas), betas).mean()
+                    losses = Terms(of_images.reconstruction.mean(), of_images.kl.mean())
+                else:
+                    losses = terms(model, batch, noise)
+                    objective = losses.total(_beta(recipe, losses))
                 model.zero_grad(set_to_none=True)
-                losses.total(_beta(recipe, losses)).backward()
+                objective.backward()
                 for each in (*optimisers, *schedules):
                     each.step()
-                seen[epoch * steps_per_epoch + step] = torch.stack(losses).detach()
+                seen[step] = torch.stack(losses).detach()
                 bar.update()
-            beta = None if recipe.model == "sigma_vae" else recipe.beta
-            values = held_out(model, dataset.test_images, beta)
+            values = _held_out(recipe, model, dataset)
             if not all(map(math.isfinite, values.values())):
                 raise FloatingPointError(
                     f"the objective is {values['objective']} after epoch {epoch + 1} of "
@@ -272,6 +305,51 @@ def _beta(recipe: Recipe, losses: Terms) -> float | Tensor:
     if recipe.model != "sigma_vae":
         return recipe.beta
     return beta_of_decoder_variance(losses.reconstruction.detach(), recipe.latent_dim)
+
+
+def _held_out(
+    recipe: Recipe, model: Autoencoder | VAE | MultiRateVAE, dataset: Dataset
+) -> dict[str, float]:
+    if recipe.model == "multi_rate":
+        return held_out(model.at(WATCHED_BETA), dataset.test_images, WATCHED_BETA)
+    beta = None if recipe.model == "sigma_vae" else recipe.beta
+    return held_out(model, dataset.test_images, beta)
+
+
+def draw_betas(count: int, progress: float, generator: torch.Generator) -> Tensor:
+    """``count`` betas of BETA_RANGE for a batch, ``(count,)``, at ``progress`` in [0, 1].
+
+    Log-uniform within each of BETA_PARTS, up to the largest beta of that moment (see RAISED_FROM);
+    stratified, so that every batch has the whole range.
+    """
+    knots = np.log(BETA_PARTS)
+    shares = np.concatenate([[0.0], np.cumsum(BETA_SHARES)])
+    raised = min(1.0, progress / RAISED_OVER)
+    top = (1 - raised) * math.log(RAISED_FROM) + raised * knots[-1]
+    strata = (torch.rand(1, generator=generator, dtype=torch.float64) + torch.arange(count)) / count
+    drawn = np.interp(strata * np.interp(top, knots, shares), shares, knots)
+    return torch.from_numpy(np.exp(drawn)).float()[torch.randperm(count, generator=generator)]
+
+
+class _EveryBeta:
+    """The objective relative to what it usually is at about the same beta.
+
+    It is twenty times larger at one end of the range than at the other; divided by its own running
+    mean, every beta counts alike.
+    """
+
+    def __init__(self, device: torch.device, bins: int = 20) -> None:
+        self._edges = torch.linspace(*map(math.log, BETA_RANGE), bins + 1, device=device)[1:-1]
+        self._usual = torch.full((bins,), 0.05, device=device)  # a usual value to begin with
+
+    def relative(self, objectives: Tensor, betas: Tensor) -> Tensor:
+        """``objectives`` of images, ``(B,)``, divided by the usual one at their ``betas``."""
+        bins = torch.bucketize(betas.log(), self._edges)
+        of_bin = nn.functional.one_hot(bins, len(self._usual)).to(objectives.dtype)
+        counts = of_bin.sum(0)
+        mean = (objectives.detach() @ of_bin) / counts.clamp(min=1)
+        self._usual = torch.where(counts > 0, 0.9 * self._usual + 0.1 * mean, self._usual)
+        return objectives / self._usual[bins]
 
 
 class _Muon(torch.optim.Muon):
@@ -300,11 +378,13 @@ def _channels_last(kernel: Tensor) -> Tensor:
     return kernel.permute(0, 2, 3, 1) if kernel.ndim == 4 else kernel
 
 
-def _optimisers(recipe: Recipe, model: torch.nn.Module) -> list[torch.optim.Optimizer]:
+def _optimisers(recipe: Recipe, model: nn.Module) -> list[torch.optim.Optimizer]:
     matrices = []
     if recipe.optimiser == "muon":
-        # A kernel to or from a single channel is a list of numbers more than a matrix.
-        matrices = [p for p in model.parameters() if p.ndim >= 2 and min(p.shape[:2]) > 1]
+        # A kernel to or from a single channel is a list of numbers more than a matrix. What beta
+        # changes in a multi-rate VAE is left to Adam.
+        networks = (*model.encoder.parameters(), *model.decoder.parameters())
+        matrices = [p for p in networks if p.ndim >= 2 and min(p.shape[:2]) > 1]
     known = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if id(p) not in known]
     adam = torch.optim.Adam(rest, lr=recipe.learning_rate, fused=True)
@@ -322,6 +402,6 @@ def _schedule(
     )
 
 
-def weights(model: torch.nn.Module) -> Mapping[str, Tensor]:
+def weights(model: nn.Module) -> Mapping[str, Tensor]:
     """The model's parameters and buffers, contiguous, as a file wants them."""
     return {name: tensor.contiguous() for name, tensor in model.state_dict().items()}

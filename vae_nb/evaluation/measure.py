@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from vae_nb.evaluation.interval import (
     of_slope,
 )
 from vae_nb.models import Autoencoder, in_batches
+from vae_nb.objective import kl_divergence, squared_error
 from vae_nb.store import Run
 
 PAIRS = 1000  # of images, whose whole paths are looked at
@@ -40,6 +42,51 @@ def measure(run: Run, dataset: Dataset) -> dict[str, Measured]:
         f"run-{run.digest}-{source()}", lambda: _as_lists(_measure(run, dataset))
     )
     return _from(values)
+
+
+def measure_curve(
+    run: Run, dataset: Dataset, betas: Sequence[float]
+) -> dict[float, dict[str, Measured]]:
+    """Rate and distortion of a multi-rate run at each of ``betas``, ascending; kept in the store.
+
+    By name: ``mse_mean``, ``mse_sample``, ``rate`` and ``active_units`` as in :func:`measure`, and
+    from the second beta on ``mse_step`` and ``rate_step``, the differences from the beta before,
+    image by image with the same noise, so that their intervals are those of the curve's slope.
+    """
+    name = hashlib.sha256(repr(list(betas)).encode()).hexdigest()[:16]
+    kept = store.remembered(
+        f"curve-{run.digest}-{name}-{source()}", lambda: {"points": _curve(run, dataset, betas)}
+    )
+    return {beta: _from(values) for beta, values in zip(betas, kept["points"], strict=True)}
+
+
+def _curve(run: Run, dataset: Dataset, betas: Sequence[float]) -> list[dict[str, list[float]]]:
+    images = dataset.test_images
+    noise = torch.randn(
+        len(images), run.recipe.latent_dim, generator=torch.Generator().manual_seed(0)
+    )
+    points, before = [], None
+    for beta in betas:
+        model = run.model.at(beta).to(memory_format=torch.channels_last)
+        posterior = latent.posterior(model, images)
+        of_mean_code = in_batches(model, model.decode, posterior.mean)
+        sampled = in_batches(model, model.decode, posterior.sample(noise))
+        errors = squared_error(images, sampled).numpy()
+        rates = kl_divergence(posterior).sum(1).numpy()
+        values = {
+            "mse_mean": reconstruction.mse(images, of_mean_code),
+            "mse_sample": of_mean(errors),
+            "rate": of_mean(rates),
+            "active_units": by_jackknife(
+                lambda rows, q=posterior: latent.active_units(q.mean[rows]), len(images)
+            ),
+        }
+        if before is not None:
+            values["mse_step"] = of_mean(errors - before[0])
+            values["rate_step"] = of_mean(rates - before[1])
+        before = errors, rates
+        points.append(_as_lists(values))
+    return points
 
 
 def measure_floor(dataset: Dataset) -> dict[str, Measured]:
@@ -135,16 +182,17 @@ def _latents(run: Run, dataset: Dataset) -> dict[str, Measured]:
     }
     if isinstance(run.model, Autoencoder):
         return values
+    values["rate"] = latent.rate(latent.posterior(run.model, images))
     # The variance at which the decoder's likelihood is highest (Rybkin et al. 2021, eq. 6).
     variance = run.history.held_out[-1]["mse_sample"]
     elbo, weighted = latent.log_likelihood(run.model, images[:LIKELIHOODS], variance)
+    values |= {"elbo": elbo, "log_likelihood": weighted}
+    if not run.history.kl:  # a multi-rate VAE at one beta: none of the training's steps was its own
+        return values
     steps = run.history.steps_per_epoch
     rate = np.array(run.history.kl) * run.recipe.latent_dim
     half = len(rate) // 2
     return values | {
-        "rate": latent.rate(latent.posterior(run.model, images)),
-        "elbo": elbo,
-        "log_likelihood": weighted,
         # Nats an epoch, over the last epoch.
         "rate_slope": of_slope(np.arange(steps) / steps, rate[-steps:]),
         "rate_at_half": _window(rate, half - steps // 20, steps // 10 + 2),
