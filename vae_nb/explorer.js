@@ -81,11 +81,12 @@
     return result;
   }
 
-  // One row of a table with a row for each beta of the grid (or a single row for all of them).
+  // What a table has at one beta: `at` is the share of the way through its rows, from 0 to 1.
   function row(table, columns, at) {
-    if (table.length === columns) return table;
-    const low = Math.min(Math.floor(at), table.length / columns - 2);
-    const weight = at - low;
+    if (table.length === columns) return table; // the same for every beta
+    const steps = table.length / columns - 1;
+    const low = Math.min(Math.floor(at * steps), steps - 1);
+    const weight = at * steps - low;
     return Float32Array.from({ length: columns }, (_, c) => {
       const first = table[low * columns + c];
       return first + weight * (table[(low + 1) * columns + c] - first);
@@ -110,14 +111,13 @@
     const encoder = exported.encoder.map(unpackLayer);
     const decoder = exported.decoder.map(unpackLayer);
     const gates = floatsNext(exported.gates * exported.latents);
-    const grid = exported.betas.map(Math.log10);
+    const [lowest, highest] = exported.betas.map(Math.log10);
     const { latents } = exported;
 
-    // Where beta lies on the grid, in steps of it: 2.5 is halfway from the third to the fourth.
-    function position(beta) {
-      if (grid.length < 2) return 0;
-      const place = (Math.log10(beta) - grid[0]) / (grid[1] - grid[0]);
-      return Math.min(Math.max(place, 0), grid.length - 1);
+    // How far beta is from the lowest to the highest one, in their logarithm.
+    function position(beta = exported.betas[0]) {
+      const share = (Math.log10(beta) - lowest) / (highest - lowest);
+      return Math.min(Math.max(share, 0), 1);
     }
 
     return {
@@ -132,8 +132,8 @@
       // A code to pixels in (0, 1).
       decode(code, beta) {
         const at = position(beta);
-        const gate = gates.length ? row(gates, latents, at) : null;
-        const gated = Float32Array.from(code, (z, j) => (gate ? z * gate[j] : z));
+        const gate = row(gates, latents, at);
+        const gated = Float32Array.from(code, (z, j) => z * gate[j]);
         const logits = decoder.reduce((values, layer) => apply(layer, values, at), gated);
         return logits.map((value) => 1 / (1 + Math.exp(-value)));
       },
@@ -681,7 +681,7 @@
         const here = rateOf({ mean, logVariance });
         const pixels = network.decode(mean, now);
         const error = fixed(squaredError(pixels, digit.pixels), 4);
-        pictures[0].show(digit.pixels, `held-out ${digit.label}`);
+        pictures[0].show(digit.pixels, `the held-out ${digit.label} itself`);
         pictures[1].show(pixels, `decoded from the posterior mean at β = ${written}, squared error ${error}`);
         later("sample", () =>
           pictures[2].show(network.decode(sample, now), `decoded from a posterior sample at β = ${written}`),

@@ -16,7 +16,7 @@ import html
 import json
 from collections.abc import Mapping, Sequence
 from importlib import resources
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,31 +24,27 @@ from IPython.display import display
 from matplotlib.colors import to_hex
 from torch import Tensor, nn
 
-from vae_nb import figures, store
+from vae_nb import figures
 from vae_nb.data import Dataset
 from vae_nb.evaluation import interpolation, latent, reconstruction
-from vae_nb.evaluation.measure import measure, source
+from vae_nb.evaluation.measure import measure, measure_curve
 from vae_nb.figures import LiveFigure
-from vae_nb.models import VAE, Autoencoder, in_batches, sample_prior
+from vae_nb.models import (
+    BETA_RANGE,
+    VAE,
+    Autoencoder,
+    MultiRateVAE,
+    in_batches,
+    sample_prior,
+)
 from vae_nb.store import Run
 
-BETAS = tuple(float(f"{beta:.6g}") for beta in np.logspace(-4, 1, 41))
-"""The betas between which the page interpolates a model that takes any of them."""
+BETAS = tuple(float(f"{beta:.6g}") for beta in np.geomspace(*BETA_RANGE, 161))
+"""The betas at which a multi-rate VAE is exported; the page interpolates in their logarithm."""
 
 DIGITS = 20  # held-out images that a widget carries, two of each label
 POINTS = 200  # held-out codes that the pad shows
 _PADDED = 3.5  # standard deviations of a latent that its slider spans, on either side
-
-
-class AnyBeta(Protocol):
-    """A model that gives the VAE of any beta.
-
-    These VAEs may differ in the affine weights of their BatchNorm layers, by a factor for each row
-    of the encoder's last and each column of the decoder's first linear layer, and in its biases.
-    """
-
-    def at(self, beta: float) -> VAE:
-        """The VAE of this beta."""
 
 
 # --- Networks as a page can run them ---
@@ -60,8 +56,9 @@ class Layer:
 
     A convolution, or a transposed one where ``spreads``; a linear layer is one on 1x1 positions.
     ``weights`` is ``(outputs, inputs, kernel, kernel)`` int8; ``scale`` and ``shift`` are
-    ``(1 or betas, outputs)`` and hold the weights' step, the bias and the BatchNorm. ``size`` and
-    ``out`` are the sides of input and output in pixels, ``slope`` is 1 without a nonlinearity.
+    ``(rows, outputs)`` and hold the weights' step, the bias and the BatchNorm: a row for each of
+    several betas, evenly spaced in their logarithm, or one for all. ``size`` and ``out`` are the
+    sides of input and output in pixels, ``slope`` is 1 without a nonlinearity.
     """
 
     weights: np.ndarray
@@ -86,13 +83,14 @@ class Layer:
 class Exported(NamedTuple):
     """Encoder and decoder as layers.
 
-    ``gates`` is ``(betas, M)``, by which codes are multiplied before the decoder, or ``(0, M)``.
+    ``gates`` is ``(rows, M)``, by which codes are multiplied before the decoder. Rows of all
+    tables, as many as each needs, cover the range ``betas`` from its first to its last.
     """
 
     encoder: list[Layer]
     decoder: list[Layer]
     gates: np.ndarray
-    betas: tuple[float, ...]
+    betas: tuple[float, float]
 
     @property
     def latent_dim(self) -> int:
@@ -123,22 +121,23 @@ def export(model: Autoencoder | VAE) -> Exported:
 
     BatchNorm is folded in with its running statistics, as in eval mode.
     """
-    encoder = _layers([model.encoder], 28)
-    return Exported(encoder, _layers([model.decoder], 1), np.zeros((0, model.latent_dim)), (1.0,))
+    encoder, decoder = _layers([model.encoder], 28), _layers([model.decoder], 1)
+    return Exported(encoder, decoder, np.ones((1, model.latent_dim)), BETA_RANGE)
 
 
-def export_any_beta(model: AnyBeta, betas: Sequence[float] = BETAS) -> Exported:
-    """The networks of a model that takes any beta: one set of weights, with rows for ``betas``.
+def export_any_beta(model: MultiRateVAE, betas: Sequence[float] = BETAS) -> Exported:
+    """The networks of a multi-rate VAE: one set of weights, its changes in a row for each beta.
 
-    ``betas`` are evenly spaced in their logarithm. Raises :class:`ValueError` if the VAEs differ in
-    more than :class:`AnyBeta` allows.
+    ``betas`` are evenly spaced in their logarithm. The VAEs ``model.at(beta)`` may differ in their
+    BatchNorms, in biases, and by a factor for each row of a layer or column of the decoder's first;
+    for any other difference :class:`ValueError` is raised.
     """
     vaes = [model.at(beta) for beta in betas]
     first = [vae.decoder[0].weight.detach().double() for vae in vaes]
     base, gates = _proportional(torch.stack(first).transpose(1, 2), "the decoder's first columns")
     encoder = _layers([vae.encoder for vae in vaes], 28)
     decoder = _layers([vae.decoder for vae in vaes], 1, first=base.T)
-    return Exported(encoder, decoder, gates.numpy(), tuple(betas))
+    return Exported(encoder, decoder, _thinned(gates.numpy()), (betas[0], betas[-1]))
 
 
 def _proportional(kernels: Tensor, what: str) -> tuple[Tensor, Tensor]:
@@ -182,7 +181,7 @@ def _layers(
         elif not isinstance(module, nn.Flatten | nn.Unflatten | nn.Sigmoid):
             raise TypeError(f"a page cannot run {type(module).__name__}: teach explorer.js")
     return [
-        dataclasses.replace(each, scale=_once(each.scale), shift=_once(each.shift))
+        dataclasses.replace(each, scale=_thinned(each.scale), shift=_thinned(each.shift))
         for each in layers
     ]
 
@@ -232,9 +231,20 @@ def _normalised(layer: Layer, norms: Sequence[nn.Module]) -> Layer:
     return dataclasses.replace(layer, scale=np.stack(scales), shift=np.stack(shifts))
 
 
-def _once(rows: np.ndarray) -> np.ndarray:
-    """The first row only, if all are alike."""
-    return rows[:1] if np.allclose(rows, rows[:1], rtol=1e-6, atol=1e-9) else rows
+def _thinned(rows: np.ndarray, tolerance: float = 0.01) -> np.ndarray:
+    """As few evenly spaced ``rows`` as the others can be interpolated from linearly.
+
+    That is within ``tolerance`` of the largest number; a single row if all are alike.
+    """
+    allowed = tolerance * np.abs(rows).max()
+    if np.abs(rows - rows[:1]).max() <= 1e-6 * np.abs(rows).max():
+        return rows[:1]
+    while len(rows) % 2 and len(rows) > 2:
+        missed = (rows[:-1:2] + rows[2::2]) / 2 - rows[1::2]
+        if np.abs(missed).max() > allowed:
+            break
+        rows = rows[::2]
+    return rows
 
 
 def quantised(kernels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -303,6 +313,8 @@ def latent_pad(
     """
     labels = list(models)
     first = first or labels[0]
+    if first not in models:
+        raise ValueError(f"first = {first!r} is not allowed: it must be one of {labels}")
     exports = _Exports()
     described = {}
     for label, run in models.items():
@@ -383,19 +395,22 @@ def draw(models: Mapping[str, Run], dataset: Dataset, name: str) -> LiveWidget:
     )
 
 
-def any_beta(model: AnyBeta, dataset: Dataset, name: str, beta: float = 0.1) -> LiveWidget:
-    """Move beta itself, from the lowest to the highest of BETAS, beginning at ``beta``.
+def any_beta(run: Run, dataset: Dataset, name: str, beta: float = 0.1) -> LiveWidget:
+    """Move beta itself, over the range of a multi-rate VAE, beginning at ``beta``.
 
     The same digit and the same noise at every beta, and where it stands on the measured curve of
     rate and distortion (on all held-out images, kept in the store).
     """
     exports = _Exports()
-    described = exports.put("any β", None, export_any_beta(model))
-    curve = _curve(model, described["digest"], dataset)
+    described = exports.put("any β", None, export_any_beta(run.model))
+    curve = [
+        (b, its["rate"].value, its["mse_sample"].value)
+        for b, its in measure_curve(run, dataset, BETAS[::8]).items()
+    ]
     image = dataset.test_images[_chosen(dataset)][:1]
     columns = []
     for b, rate, distortion in curve[::4]:
-        vae = model.at(b)
+        vae = run.model.at(b)
         decoded = reconstruction.reconstruct_sampled(vae, image)
         drawn = in_batches(vae, vae.decode, sample_prior(1, vae.latent_dim, seed=0))
         columns.append((f"β = {b:.2g}", decoded, drawn, f"{rate:.1f} nats\n{distortion:.4f}"))
@@ -496,21 +511,3 @@ def _facts(measured: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("MSE of the mean" if "rate" in measured else "MSE", f"{measured['mse_mean'].value:.4f}"),
         ("FID of samples", f"{measured['fid_prior'].value:.1f}"),
     ]
-
-
-def _curve(
-    model: AnyBeta, digest: str, dataset: Dataset, step: int = 2
-) -> list[tuple[float, float, float]]:
-    """Beta, rate in nats and squared error of a sample, for every second of BETAS."""
-
-    def compute() -> dict[str, list[list[float]]]:
-        rows = []
-        for beta in BETAS[::step]:
-            vae, images = model.at(beta), dataset.test_images
-            decoded = reconstruction.reconstruct_sampled(vae, images)
-            rate = latent.rate(latent.posterior(vae, images)).value
-            rows.append([beta, rate, reconstruction.mse(images, decoded).value])
-        return {"curve": rows}
-
-    found = store.remembered(f"any-beta-{digest}-{dataset.name}-{source()}", compute)
-    return [tuple(row) for row in found["curve"]]
