@@ -89,8 +89,12 @@ class Networks:
 
     def __init__(self, text: str) -> None:
         self.given = json.loads(text)
-        weights = np.frombuffer(base64.b64decode(self.given["weights"]), np.int8)
-        floats = np.frombuffer(base64.b64decode(self.given["floats"]), "<f4")
+        upper, lower, floats = (
+            np.frombuffer(base64.b64decode(self.given[name]), kind)
+            for name, kind in (("upper", np.int8), ("lower", np.uint8), ("floats", "<f4"))
+        )
+        bits = np.unpackbits(lower, bitorder="little").reshape(-1, 2)[: len(upper)]
+        weights = 4.0 * upper + bits @ [1, 2]
         self.networks = []
         for layers in (self.given["encoder"], self.given["decoder"]):
             read = []
@@ -101,7 +105,7 @@ class Networks:
                 for rows in (layer["scales"], layer["shifts"]):
                     table, floats = np.split(floats, [rows * shape[0]])
                     tables.append(table.reshape(rows, -1))
-                read.append((layer, kernels.reshape(shape).astype(float), *tables))
+                read.append((layer, kernels.reshape(shape), *tables))
             self.networks.append(read)
         assert not weights.size
         self.gates = floats.reshape(-1, self.given["latents"])
@@ -147,7 +151,7 @@ def test_the_exported_layers_are_the_network(kind, request):
     networks = Networks(explorer.export(model).as_json())
     with torch.no_grad():
         for image, encoded in zip(images(3), model.encoder(images(3)), strict=True):
-            assert np.abs(networks.encode(image) - encoded.numpy()).max() < 0.1 * encoded.std()
+            assert np.abs(networks.encode(image) - encoded.numpy()).max() < 0.03 * encoded.std()
         for code, decoded in zip(codes(3), model.decode(codes(3)), strict=True):
             assert np.abs(networks.decode(code) - decoded.numpy()).max() < 0.03
 
@@ -173,14 +177,14 @@ def test_a_weight_is_off_by_half_a_step_at_most(shape):
     kernels[1] = 0
     weights, step = explorer.quantised(kernels)
     back = weights * step.reshape(-1, *[1] * (len(shape) - 1))
-    assert weights.dtype == np.int8
+    assert weights.dtype == np.int16 and np.abs(weights).max() == 511
     for kernel, rounded, size in zip(kernels, back, step, strict=True):
         assert np.abs(kernel - rounded).max() <= size / 2 + 1e-12
-        assert size == pytest.approx(np.abs(kernel).max() / 127) or not kernel.any()
+        assert size == pytest.approx(np.abs(kernel).max() / 511) or not kernel.any()
 
 
 def test_weights_of_one_model_are_small(vae, told_beta):
-    assert len(explorer.export(vae).as_json()) < 600_000
+    assert len(explorer.export(vae).as_json()) < 700_000
     assert len(explorer.export_any_beta(told_beta).as_json()) < 1_000_000
 
 
@@ -221,7 +225,7 @@ def test_rows_are_left_out_only_where_a_line_gives_them_back():
     bent = np.abs(x - 0.503)
     rows = explorer._thinned(bent)
     back = np.interp(x[:, 0], np.linspace(0, 1, len(rows)), rows[:, 0])
-    assert len(rows) < 161 and np.abs(back - bent[:, 0]).max() <= 0.03 * bent.max()
+    assert len(rows) < 161 and np.abs(back - bent[:, 0]).max() <= 0.05 * bent.max()
     noisy = random_kernels(161, 3)
     assert explorer._thinned(noisy) is noisy
 
@@ -318,7 +322,7 @@ def test_the_page_decodes_and_encodes_like_pytorch(open_html, kind, request):
     found = page.evaluate(ENCODE, [images(20).flatten(1).tolist(), [1.0] * 20])
     with torch.no_grad():
         encoded = model.encoder(images(20)).numpy()
-    assert np.abs(np.array(found) - encoded).max() < 0.1 * encoded.std()
+    assert np.abs(np.array(found) - encoded).max() < 0.03 * encoded.std()
 
 
 @pytest.mark.browser
@@ -419,7 +423,8 @@ def wait_for_picture(page, place: str, other_than: str = "") -> str:
     page.wait_for_function(
         """([place, before]) => {
             const canvas = document.querySelector(place);
-            return canvas?.getAttribute("aria-label") && canvas.toDataURL() !== before;
+            const words = canvas?.getAttribute("aria-label");
+            return words && words !== "not computed yet" && canvas.toDataURL() !== before;
         }""",
         arg=[place, other_than],
         timeout=10000,

@@ -1,6 +1,6 @@
 // The live explorer: the fitted networks run in the reader's browser, without server or library.
 //
-// Three parts: the networks (layers of int8 weights), what is measured of an image here, and the
+// Three parts: the networks (layers of 10-bit weights), what is measured of an image here, and the
 // four widgets. vae_nb/explorer.py writes what this reads. Only one job runs in a frame.
 
 (() => {
@@ -70,7 +70,7 @@
       const wide = place(values, size, new Float32Array(inputs * side * side), side, inputs, padding);
       slide(layer, result, wide, out, side);
     }
-    // Scale and shift hold the step of the int8 weights, the bias and the batch normalisation.
+    // Scale and shift hold the step of the weights, the bias and the batch normalisation.
     const scale = row(layer.scale, outputs, at);
     const shift = row(layer.shift, outputs, at);
     for (let n = 0; n < result.length; n++) {
@@ -97,7 +97,11 @@
 
   // A network as vae_nb.explorer exports it, ready to run.
   function unpack(exported) {
-    const weights = Float32Array.from(new Int8Array(bytes(exported.weights).buffer));
+    const lower = bytes(exported.lower); // two bits of each weight
+    const weights = Float32Array.from(
+      new Int8Array(bytes(exported.upper).buffer),
+      (upper, n) => 4 * upper + ((lower[n >> 2] >> (2 * (n & 3))) & 3),
+    );
     const floats = new Float32Array(bytes(exported.floats).buffer);
     let w = 0;
     let f = 0;
@@ -304,7 +308,8 @@
 
   // A picture of 28 x 28 pixels with the grey levels of the data, and words for it.
   function picture(caption, kind = "") {
-    const canvas = element("canvas", { width: SIDE, height: SIDE, role: "img" });
+    const first = { width: SIDE, height: SIDE, role: "img", "aria-label": "not computed yet" };
+    const canvas = element("canvas", first);
     const label = element("figcaption", {}, caption);
     const figure = element("figure", { class: `vae-picture ${kind}` }, canvas, label);
     return {
@@ -373,7 +378,7 @@
       element("dt", {}, term),
       element("dd", {}, value),
     ]);
-    return element("dl", { class: "vae-facts" }, ...terms);
+    return element("dl", {}, ...terms);
   }
 
   const digits = (spec) =>
@@ -408,7 +413,9 @@
     widget.addEventListener("pointerdown", once);
   }
 
-  const fixed = (value, places) => value.toFixed(places).replace("-", "\u2212");
+  // A number for reading: a true minus sign, and none before zero.
+  const fixed = (value, places) =>
+    value.toFixed(places).replace(/^-(?=0\.?0*$)/, "").replace("-", "\u2212");
 
   // --- (a) Move in the latent space ---
 
@@ -416,10 +423,15 @@
     const shown = digits(spec);
     const original = picture("held-out digit", "is-small");
     const decoded = picture("decoded", "is-large");
-    const facts = element("div");
+    const facts = element("div", { class: "vae-facts" });
     const sliders = element("div", { class: "vae-sliders" });
     const { line, say } = speaker();
-    const plane = element("svg", { class: "vae-plane", viewBox: "0 0 200 200", role: "img" });
+    const plane = element("svg", {
+      class: "vae-plane",
+      viewBox: "0 0 200 200",
+      role: "img",
+      "aria-label": "Plane of two latents, not computed yet",
+    });
     const planeLabel = element("figcaption");
     const state = { model: spec.first, from: { kind: "digit", index: 0 } };
     let network, code, controls, dot;
@@ -537,7 +549,7 @@
       choose.whole,
       element(
         "div",
-        { class: "vae-row" },
+        { class: "vae-row is-pad" },
         element("figure", { class: "vae-plane-box" }, plane, planeLabel),
         element("div", { class: "vae-pictures" }, decoded.figure, original.figure),
         facts,
@@ -713,7 +725,7 @@
       element(
         "div",
         { class: "vae-row" },
-        element("div", { class: "vae-pictures is-grid" }, ...pictures.map(({ figure }) => figure)),
+        element("div", { class: "vae-pictures is-grid is-pairs" }, ...pictures.map(({ figure }) => figure)),
         chart.figure,
       ),
       buttons,
@@ -823,10 +835,10 @@
           const posterior = each.network.encode(pixels);
           const decoded = each.network.decode(posterior.mean);
           const error = fixed(squaredError(decoded, pixels), 4);
-          const rate = posterior.logVariance ? `, ${fixed(rateOf(posterior), 1)} nats` : "";
-          each.words.textContent = empty ? "" : `${error}${rate}`;
+          const nats = posterior.logVariance ? `${fixed(rateOf(posterior), 1)} nats` : "no KL";
+          each.words.textContent = empty ? "" : `${error}\n${nats}`;
           each.found = `${each.model.name} ${error}`;
-          each.made.show(decoded, `${each.model.name}: ${what} reconstructed, squared error ${error}${rate}`);
+          each.made.show(decoded, `${each.model.name}: ${what} reconstructed, squared error ${error}, ${nats}`);
           const found = rows.map((other) => other.found).filter(Boolean);
           if (!empty) say(`Squared error of ${what}: ${found.join(", ")}.`);
         });

@@ -1,6 +1,6 @@
 """What does the model do under the reader's own hand? Widgets that run the fitted networks.
 
-Each function returns a :class:`LiveWidget`: an HTML output that holds the networks (8-bit weights)
+Each function returns a :class:`LiveWidget`: an HTML output that holds the networks (10-bit weights)
 and the script that runs them (``explorer.js``), so that it works in a notebook, in the book and
 from a file, without server or network. A static figure of the same models stands in for it on paper
 and where no script runs. In the book the weights move into files of their own (``book/_ext``).
@@ -55,7 +55,7 @@ class Layer:
     """One layer: ``y = leaky(scale * (weights * x) + shift)``, with ``*`` as PyTorch slides it.
 
     A convolution, or a transposed one where ``spreads``; a linear layer is one on 1x1 positions.
-    ``weights`` is ``(outputs, inputs, kernel, kernel)`` int8; ``scale`` and ``shift`` are
+    ``weights`` is ``(outputs, inputs, kernel, kernel)`` int16; ``scale`` and ``shift`` are
     ``(rows, outputs)`` and hold the weights' step, the bias and the BatchNorm: a row for each of
     several betas, evenly spaced in their logarithm, or one for all. ``size`` and ``out`` are the
     sides of input and output in pixels, ``slope`` is 1 without a nonlinearity.
@@ -98,11 +98,19 @@ class Exported(NamedTuple):
         return self.decoder[0].weights.shape[1]
 
     def as_json(self) -> str:
-        """All of it as JSON; weights and other numbers (float32) in base64."""
+        """All of it as JSON, its arrays in base64: of each weight the upper 8 bits (a signed byte)
+        and the lower 2 (four weights to a byte, the first one lowest); other numbers as float32.
+        """
         layers = [*self.encoder, *self.decoder]
+        weights = np.concatenate([layer.weights.ravel() for layer in layers])
+        upper, lower = (weights >> 2).astype(np.int8), (weights & 3).astype(np.uint8)
+        lower = np.pad(lower, (0, -len(lower) % 4)).reshape(-1, 4) << np.arange(0, 8, 2)
         floats = [part for layer in layers for part in (layer.scale, layer.shift)] + [self.gates]
-        weights = b"".join(layer.weights.tobytes() for layer in layers)
-        numbers = b"".join(np.asarray(part, dtype="<f4").tobytes() for part in floats)
+        arrays = {
+            "upper": upper,
+            "lower": lower.sum(1).astype(np.uint8),
+            "floats": np.concatenate([part.ravel() for part in floats]).astype("<f4"),
+        }
         return json.dumps(
             {
                 "latents": self.latent_dim,
@@ -110,14 +118,13 @@ class Exported(NamedTuple):
                 "gates": len(self.gates),
                 "encoder": [layer.described() for layer in self.encoder],
                 "decoder": [layer.described() for layer in self.decoder],
-                "weights": base64.b64encode(weights).decode(),
-                "floats": base64.b64encode(numbers).decode(),
             }
+            | {name: base64.b64encode(array).decode() for name, array in arrays.items()}
         )
 
 
 def export(model: Autoencoder | VAE) -> Exported:
-    """The networks of a model as layers with 8-bit weights.
+    """The networks of a model as layers with 10-bit weights.
 
     BatchNorm is folded in with its running statistics, as in eval mode.
     """
@@ -231,7 +238,7 @@ def _normalised(layer: Layer, norms: Sequence[nn.Module]) -> Layer:
     return dataclasses.replace(layer, scale=np.stack(scales), shift=np.stack(shifts))
 
 
-def _thinned(rows: np.ndarray, tolerance: float = 0.01) -> np.ndarray:
+def _thinned(rows: np.ndarray, tolerance: float = 0.015) -> np.ndarray:
     """As few evenly spaced ``rows`` as the others can be interpolated from linearly.
 
     That is within ``tolerance`` of the largest number; a single row if all are alike.
@@ -248,14 +255,14 @@ def _thinned(rows: np.ndarray, tolerance: float = 0.01) -> np.ndarray:
 
 
 def quantised(kernels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """8-bit weights and the step of each output: ``(outputs, ...)`` to int8 and ``(outputs,)``.
+    """10-bit weights and the step of each output: ``(outputs, ...)`` to int16 and ``(outputs,)``.
 
-    The largest weight of an output is 127 steps, so that no weight is off by more than half a step.
+    The largest weight of an output is 511 steps, so that no weight is off by more than half a step.
     """
     largest = np.abs(kernels).reshape(len(kernels), -1).max(1)
-    step = np.where(largest > 0, largest, 1) / 127
+    step = np.where(largest > 0, largest, 1) / 511
     weights = np.rint(kernels / step.reshape(-1, *[1] * (kernels.ndim - 1)))
-    return weights.astype(np.int8), step
+    return weights.astype(np.int16), step
 
 
 # --- Widgets ---
