@@ -50,7 +50,8 @@
     for (let c = 0; c < channels; c++) {
       for (let y = first; y < end; y++) {
         for (let x = first; x < end; x++) {
-          to[(c * toSide + y + shift) * toSide + x + shift] = from[(c * fromSide + y) * fromSide + x];
+          to[(c * toSide + y + shift) * toSide + x + shift] =
+            from[(c * fromSide + y) * fromSide + x];
         }
       }
     }
@@ -67,7 +68,14 @@
       result = place(wide, side, result, out, outputs, -padding);
     } else {
       const side = Math.max((out - 1) * stride + kernel, padding + size);
-      const wide = place(values, size, new Float32Array(inputs * side * side), side, inputs, padding);
+      const wide = place(
+        values,
+        size,
+        new Float32Array(inputs * side * side),
+        side,
+        inputs,
+        padding,
+      );
       slide(layer, result, wide, out, side);
     }
     // Scale and shift hold the step of the weights, the bias and the batch normalisation.
@@ -350,7 +358,11 @@
   // Radio buttons: `options` are texts or elements; calls changed(index).
   function choice(legend, options, chosen, changed, kind = "") {
     const name = `vae-${unique++}`;
-    const whole = element("fieldset", { class: `vae-choice ${kind}` }, element("legend", {}, legend));
+    const whole = element(
+      "fieldset",
+      { class: `vae-choice ${kind}` },
+      element("legend", {}, legend),
+    );
     const inputs = options.map((option, index) => {
       const input = element("input", { type: "radio", name, value: index });
       input.checked = index === chosen;
@@ -415,7 +427,10 @@
 
   // A number for reading: a true minus sign, and none before zero.
   const fixed = (value, places) =>
-    value.toFixed(places).replace(/^-(?=0\.?0*$)/, "").replace("-", "\u2212");
+    value
+      .toFixed(places)
+      .replace(/^-(?=0\.?0*$)/, "")
+      .replace("-", "\u2212");
 
   // --- (a) Move in the latent space ---
 
@@ -469,7 +484,10 @@
       const toY = (value) => 200 - (200 * (value - up.low)) / (up.high - up.low);
       const radius = [toX(1) - toX(0), toY(0) - toY(1)];
       const circles = [1, 2].map((times) =>
-        element("path", { class: "vae-prior", d: ellipse(toX(0), toY(0), ...radius.map((r) => r * times)) }),
+        element("path", {
+          class: "vae-prior",
+          d: ellipse(toX(0), toY(0), ...radius.map((r) => r * times)),
+        }),
       );
       const marks = points.map(([label, x, y]) =>
         element("text", { x: toX(x), y: toY(y) }, String(label)),
@@ -508,10 +526,14 @@
         const digit = kind === "digit" ? shown[index] : null;
         const source = digit
           ? `the code of a held-out ${digit.label}`
-          : kind === "noise" ? "a sample of N(0, I)" : "the zero code";
+          : kind === "noise"
+            ? "a sample of N(0, I)"
+            : "the zero code";
         const error =
           digit && !moved ? `; squared error ${fixed(squaredError(pixels, digit.pixels), 4)}` : "";
-        const [across, up] = model.latents.map(({ index }) => `latent ${index} at ${fixed(code[index], 2)}`);
+        const [across, up] = model.latents.map(
+          ({ index }) => `latent ${index} at ${fixed(code[index], 2)}`,
+        );
         const words = `${model.name}: ${source}${moved ? ", moved," : ""} decoded${error}`;
         decoded.show(pixels, `${words}; ${across}, ${up}`);
         plane.setAttribute("aria-label", `Plane of two latents: ${across}, ${up}`);
@@ -524,7 +546,10 @@
     function point(event) {
       if (!code) return;
       const box = plane.getBoundingClientRect();
-      const share = [(event.clientX - box.left) / box.width, (box.bottom - event.clientY) / box.height];
+      const share = [
+        (event.clientX - box.left) / box.width,
+        (box.bottom - event.clientY) / box.height,
+      ];
       spec.models[state.model].latents.slice(0, 2).forEach(({ index, low, high }, n) => {
         code[index] = low + Math.min(1, Math.max(0, share[n])) * (high - low);
       });
@@ -541,7 +566,9 @@
     const buttons = element(
       "div",
       { class: "vae-buttons" },
-      button("next held-out digit", () => start("digit", (lastDigit = (lastDigit + 1) % shown.length))),
+      button("next held-out digit", () =>
+        start("digit", (lastDigit = (lastDigit + 1) % shown.length)),
+      ),
       button("sample of N(0, I)", () => start("noise", ++lastNoise)),
       button("zero", () => start("zero", 0)),
     );
@@ -607,10 +634,16 @@
     });
     const way = slider("way from start to end", { min: 0, max: 100, step: 1, value: 50 }, walk);
     const choices = ["Start", "End"].map((legend, end) =>
-      choice(legend, thumbnails(shown), chosen[end], (index) => {
-        chosen[end] = index;
-        encode();
-      }, "is-digits"),
+      choice(
+        legend,
+        thumbnails(shown),
+        chosen[end],
+        (index) => {
+          chosen[end] = index;
+          encode();
+        },
+        "is-digits",
+      ),
     );
 
     function encode() {
@@ -621,7 +654,10 @@
         });
         each.ends.forEach(({ show }, end) =>
           later(`end ${end} ${each.model.name}`, () =>
-            show(each.network.decode(each.codes[end]), `${each.model.name}: decoded ${["start", "end"][end]}`),
+            show(
+              each.network.decode(each.codes[end]),
+              `${each.model.name}: decoded ${["start", "end"][end]}`,
+            ),
           ),
         );
       }
@@ -638,7 +674,12 @@
           each.words = `${each.model.name}: ${count} ${count === 1 ? "stroke" : "strokes"}`;
           each.middle.label.textContent = count === 1 ? "1 stroke" : `${count} strokes`;
           each.middle.show(pixels, `${each.words}, ${way.input.value} % of the way`);
-          say(`${way.input.value} % of the way. ${rows.map(({ words }) => words).filter(Boolean).join("; ")}.`);
+          say(
+            `${way.input.value} % of the way. ${rows
+              .map(({ words }) => words)
+              .filter(Boolean)
+              .join("; ")}.`,
+          );
         });
       }
     }
@@ -694,9 +735,15 @@
         const pixels = network.decode(mean, now);
         const error = fixed(squaredError(pixels, digit.pixels), 4);
         pictures[0].show(digit.pixels, `the held-out ${digit.label} itself`);
-        pictures[1].show(pixels, `decoded from the posterior mean at β = ${written}, squared error ${error}`);
+        pictures[1].show(
+          pixels,
+          `decoded from the posterior mean at β = ${written}, squared error ${error}`,
+        );
         later("sample", () =>
-          pictures[2].show(network.decode(sample, now), `decoded from a posterior sample at β = ${written}`),
+          pictures[2].show(
+            network.decode(sample, now),
+            `decoded from a posterior sample at β = ${written}`,
+          ),
         );
         say(
           `β = ${written}: ${fixed(rate, 1)} nats and squared error ${fixed(distortion, 4)} over ` +
@@ -725,7 +772,11 @@
       element(
         "div",
         { class: "vae-row" },
-        element("div", { class: "vae-pictures is-grid is-pairs" }, ...pictures.map(({ figure }) => figure)),
+        element(
+          "div",
+          { class: "vae-pictures is-grid is-pairs" },
+          ...pictures.map(({ figure }) => figure),
+        ),
         chart.figure,
       ),
       buttons,
@@ -762,7 +813,11 @@
       element("path", { class: "vae-curve", d: `M${line}` }),
       dot,
     );
-    const label = element("figcaption", {}, "squared error of a sample against rate, held-out digits");
+    const label = element(
+      "figcaption",
+      {},
+      "squared error of a sample against rate, held-out digits",
+    );
     return {
       figure: element("figure", { class: "vae-chart-box" }, svg, label),
       // Rate and distortion at log10(beta), between neighbours of the curve; the dot goes there.
@@ -838,7 +893,10 @@
           const nats = posterior.logVariance ? `${fixed(rateOf(posterior), 1)} nats` : "no KL";
           each.words.textContent = empty ? "" : `${error}\n${nats}`;
           each.found = `${each.model.name} ${error}`;
-          each.made.show(decoded, `${each.model.name}: ${what} reconstructed, squared error ${error}, ${nats}`);
+          each.made.show(
+            decoded,
+            `${each.model.name}: ${what} reconstructed, squared error ${error}, ${nats}`,
+          );
           const found = rows.map((other) => other.found).filter(Boolean);
           if (!empty) say(`Squared error of ${what}: ${found.join(", ")}.`);
         });
@@ -917,7 +975,12 @@
         "div",
         { class: "vae-row" },
         element("div", {}, element("div", { class: "vae-sheet-box" }, sheet, mark), buttons),
-        element("div", { class: "vae-pictures is-grid" }, seen.figure, ...rows.map(({ made }) => made.figure)),
+        element(
+          "div",
+          { class: "vae-pictures is-grid" },
+          seen.figure,
+          ...rows.map(({ made }) => made.figure),
+        ),
       ),
       line,
     );

@@ -74,8 +74,8 @@ class Layer:
     def described(self) -> dict[str, Any]:
         """All but the numbers themselves, for the script."""
         outputs, inputs, kernel, _ = self.weights.shape
-        same = {"spreads", "size", "out", "stride", "padding", "slope"}
-        fields = {name: getattr(self, name) for name in sorted(same)}
+        names = ("spreads", "size", "out", "stride", "padding", "slope")
+        fields = {name: getattr(self, name) for name in names}
         counts = {"scales": len(self.scale), "shifts": len(self.shift)}
         return fields | counts | {"outputs": outputs, "inputs": inputs, "kernel": kernel}
 
@@ -288,12 +288,13 @@ class LiveWidget:
             f'<script type="text/plain" data-model="{digest}">{network}</script>\n'
             for digest, network in self.networks.items()
         )
+        spec = json.dumps(self.spec).replace("</", "<\\/")  # a label must not end the script
         return (
             f'<div class="vae-explorer">\n<style>{_packaged("explorer.css")}</style>\n'
             f'<img class="vae-still dark-light" src="data:image/png;base64,{still}" '
             f'width="{width}" alt="{html.escape(self.figure.alt)}">\n'
             '<div class="vae-widget"></div>\n'
-            f'<script type="application/json">{json.dumps(self.spec)}</script>\n'
+            f'<script type="application/json">{spec}</script>\n'
             f'{networks}<script class="vae-code">{_packaged("explorer.js")}</script>\n</div>'
         )
 
@@ -414,12 +415,12 @@ def any_beta(run: Run, dataset: Dataset, name: str, beta: float = 0.1) -> LiveWi
         (b, its["rate"].value, its["mse_sample"].value)
         for b, its in measure_curve(run, dataset, BETAS[::8]).items()
     ]
-    image = dataset.test_images[_chosen(dataset)][:1]
+    some = dataset.test_images[_chosen(dataset)[[4, 10, 16]]]
     columns = []
     for b, rate, distortion in curve[::4]:
         vae = run.model.at(b)
-        decoded = reconstruction.reconstruct_sampled(vae, image)
-        drawn = in_batches(vae, vae.decode, sample_prior(1, vae.latent_dim, seed=0))
+        decoded = reconstruction.reconstruct_sampled(vae, some)
+        drawn = in_batches(vae, vae.decode, sample_prior(3, vae.latent_dim, seed=0))
         columns.append((f"β = {b:.2g}", decoded, drawn, f"{rate:.1f} nats\n{distortion:.4f}"))
     (low, rate_low, error_low), (high, rate_high, error_high) = curve[0], curve[-1]
     finding = (
