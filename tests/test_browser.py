@@ -14,6 +14,7 @@ PAGES = (
     "beta_tuned",
     "interpolation",
     "representations",
+    "explorer",
     "objective",
     "metrics",
     "data",

@@ -72,6 +72,10 @@ class LiveFigure:
         width = round(self.figure.get_figwidth() * 96)
         bundle = {"image/png": base64.b64encode(self.png()).decode(), "text/plain": self.alt}
         display(bundle, raw=True, metadata={"image/png": {"vae_nb": words, "width": width}})
+        self.display_caption()
+
+    def display_caption(self) -> None:
+        """Show the caption as Markdown, which the book leaves out: there it is the figure's."""
         display(
             {"text/markdown": f"*{self.caption}*", "text/plain": self.caption},
             raw=True,
@@ -611,6 +615,21 @@ def beta_strip(
         "N(0, I) (bottom), by model. Below each, its rate and the squared error of such "
         f"reconstructions. {finding}",
         f"A strip of reconstructions and samples by model. {finding}",
+    )
+
+
+def latent_planes(planes: Sequence[tuple[str, Tensor]], name: str, axes: str) -> LiveFigure:
+    """What models decode on a square grid over two latents: ``(title, (n * n, 1, 28, 28))``.
+
+    ``axes`` says which latents of which model lead across and up.
+    """
+    return _image_grids(
+        planes,
+        name,
+        f"Pictures decoded over two latents (across and up), all others zero. {axes}.",
+        f"Grids of images decoded over two latents, all others zero. {axes}.",
+        columns=round(len(planes[0][1]) ** 0.5),
+        scale=0.29,
     )
 
 

@@ -63,7 +63,9 @@ def prepare(app: Sphinx, config: Config) -> None:
     if config.nb_execution_mode != "cache":
         return
     caches = Path(app.outdir).parent / ".jupyter_cache"
-    current = caches / digest((ROOT / "vae_nb").rglob("*.py"))
+    package = ROOT / "vae_nb"
+    sources = [file for kind in ("*.py", "*.js", "*.css") for file in package.rglob(kind)]
+    current = caches / digest(sources)
     config.nb_execution_cache_path = str(current)
     for other in caches.glob("[0-9a-f]" * 16):
         if other != current:

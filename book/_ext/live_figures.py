@@ -5,6 +5,8 @@ MyST-NB takes these from a cell's metadata, where they are fixed before the cell
 
 - image/png with metadata {"image/png": {"vae_nb": {"name", "caption", "alt"}, "width"}}: a numbered
   figure with the caption as MyST, cited from any page by {numref}`name`;
+- text/html with metadata {"text/html": {"vae_nb": ...}}, a `vae_nb.explorer.LiveWidget`: such a
+  figure, too, but live (see model_weights for what becomes of its networks);
 - text/markdown with metadata {"vae_nb": "caption"}: the same caption for readers without this
   extension, so nothing here; nor for {"vae_nb": "measured"}, numbers for programs;
 - text/markdown with metadata {"vae_nb": "answer"}, "claims", "basis" or "stray": wrapped for the
@@ -42,9 +44,10 @@ class LiveOutputs:
             renderer.logger.warning(data.string, subtype="archive", line=data.line)
         if role in ("answer", "claims", "basis", "stray") and data.mime_type == "text/markdown":
             return [nodes.container("", *renderer.render_markdown(data), classes=[f"vae-{role}"])]
-        if not data.mime_type.startswith("image/"):
-            return None
+        is_image = data.mime_type.startswith("image/")
         live = data.output_metadata.get(data.mime_type, {}).get("vae_nb")
+        if not is_image and (live is None or data.mime_type != "text/html"):
+            return None
         if live is None or inline:
             options = renderer.renderer.get_cell_level_config(
                 "render_image_options", data.cell_metadata, line=data.line
@@ -52,15 +55,20 @@ class LiveOutputs:
             _warn_if_missing(renderer, data, ["alt"], options)
             return None
         _warn_if_missing(renderer, data, ["name", "caption", "alt"], live)
-        return [live_figure(renderer, data, live)]
+        if is_image:
+            (content,) = renderer.render_image(data)  # writes the file, takes the width
+            content["alt"] = live.get("alt", "")
+            content["classes"] += ["dark-light"]  # the theme then leaves its grey levels alone
+        else:
+            content = nodes.raw("", data.string, format="html")
+        return [live_figure(renderer, data, live, content)]
 
 
-def live_figure(renderer: NbElementRenderer, data: MimeData, live: dict[str, str]) -> nodes.figure:
-    """Return the figure node: the image, and its caption parsed as a line of MyST."""
-    (image,) = renderer.render_image(data)  # writes the file, takes the width
-    image["alt"] = live.get("alt", "")
-    image["classes"] += ["dark-light"]  # the theme then leaves its grey levels alone
-    figure = nodes.figure("", image, classes=["vae-figure"])
+def live_figure(
+    renderer: NbElementRenderer, data: MimeData, live: dict[str, str], content: nodes.Element
+) -> nodes.figure:
+    """Return the figure node: the content, and its caption parsed as a line of MyST."""
+    figure = nodes.figure("", content, classes=["vae-figure"])
 
     text = live.get("caption", "")
     caption = nodes.caption(text, "")

@@ -1,0 +1,76 @@
+"""The explorer's networks, in files of their own: a page is read without waiting for them.
+
+A `vae_nb.explorer.LiveWidget` is one piece of HTML that holds all it needs, so that it works in any
+notebook. Here its parts move, when a page is written, into files named by their content, which all
+pages share: a network becomes a script that explorer.js loads when the reader comes near (plain
+scripts, because fetch and modules are blocked for pages opened from a file), explorer.js itself one
+deferred script, the static figure an image. The style stays, once for each page.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from docutils import nodes
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+FOLDER = "_explorer"
+_NETWORK = re.compile(r'<script type="text/plain" data-model="(\w+)">(.*?)</script>', re.DOTALL)
+_CODE = re.compile(r'<script class="vae-code">(.*?)</script>', re.DOTALL)
+_STILL = re.compile(r'(<img class="vae-still[^"]*" src=")data:image/png;base64,([^"]+)"')
+_STYLE = re.compile(r"<style>.*?</style>\n?", re.DOTALL)
+
+
+def move_out(app: Sphinx, doctree: nodes.document, page: str) -> None:
+    """Move the parts of the page's widgets into files of the output folder."""
+    folder = Path(app.outdir) / FOLDER
+    up = "../" * page.count("/")
+    first = True
+    for node in list(doctree.findall(nodes.raw)):
+        text = node.astext()
+        if node.get("format") != "html" or '<div class="vae-explorer">' not in text:
+            continue
+
+        def keep(name: str, content: bytes) -> str:
+            file = folder / name
+            if not file.exists():
+                folder.mkdir(exist_ok=True)
+                file.write_bytes(content)
+            return f"{up}{FOLDER}/{name}"
+
+        def network(found: re.Match[str]) -> str:
+            digest, content = found.groups()
+            script = f'vaeExplorer.receive("{digest}", {content});\n'
+            file = keep(f"network-{digest}.js", script.encode())
+            return f'<script type="text/plain" data-model="{digest}" data-file="{file}"></script>'
+
+        def code(found: re.Match[str], first: bool = first) -> str:
+            content = found[1].encode()
+            file = keep(f"explorer-{_digest(content)}.js", content)
+            return f'<script defer src="{file}"></script>' if first else ""
+
+        def still(found: re.Match[str]) -> str:
+            content = base64.b64decode(found[2])
+            return f'{found[1]}{keep(f"still-{_digest(content)}.png", content)}"'
+
+        text = _STILL.sub(still, _CODE.sub(code, _NETWORK.sub(network, text)))
+        if not first:
+            text = _STYLE.sub("", text)
+        node.replace_self(nodes.raw("", text, format="html"))
+        first = False
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Connect to Sphinx: pages are resolved for every builder, also from a kept environment."""
+    app.connect("doctree-resolved", move_out)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
