@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from bs4 import BeautifulSoup
 
 pytestmark = pytest.mark.slow
 
+BOOK = Path(__file__).resolve().parents[1] / "book"
 CHAPTERS = (
     "autoencoder",
     "beta_zero",
@@ -93,6 +95,34 @@ def test_every_claim_has_a_verdict_in_its_chapter_and_on_the_first_page(pages):
     for row in pages["index"].select(".vae-claims tr"):
         if row.select('[class^="verdict-"]'):
             assert row.td.a["href"].removesuffix(".html") in CHAPTERS
+
+
+def test_the_colophon_has_every_page_with_code_and_every_claim(pages):
+    tables = pages["colophon"].select("article table")
+    rows = [[td.text.strip() for td in row.select("td")] for t in tables for row in t.select("tr")]
+    timed = {row[0]: row for row in rows if row and row[-1] == "✅"}
+    assert timed.keys() >= {*CHAPTERS, "objective", "index", "colophon"}
+    assert all(float(row[-2]) > 0 for row in timed.values())
+    claims = {row[0]: row[2] for row in rows if row and re.fullmatch(r"C\d\.\d", row[0])}
+    first = {
+        row.td.text.strip(): row.select_one('[class^="verdict-"]').text
+        for row in pages["index"].select(".vae-claims tr")
+        if row.select('[class^="verdict-"]')
+    }
+    assert claims == first
+    assert pages["colophon"].select_one("a.download")["href"].endswith("archive.json")
+
+
+def test_every_public_function_of_the_rooms_is_in_the_reference(pages):
+    described = {name["id"] for name in pages["api"].select("dt.sig[id]")}
+    for module in re.findall(r"automodule:: (\S+)", (BOOK / "api.md").read_text()):
+        path = BOOK.parent / (module.replace(".", "/") + ".py")
+        public = {
+            f"{module}.{node.name}"
+            for node in ast.parse(path.read_text()).body
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
+        }
+        assert public <= described, module
 
 
 def test_the_first_page_has_a_row_for_every_model_with_pictures_and_numbers(pages):

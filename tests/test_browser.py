@@ -18,6 +18,10 @@ PAGES = (
     "metrics",
     "data",
     "rerun",
+    "glossary",
+    "instructors",
+    "api",
+    "colophon",
     "references",
 )
 
