@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import re
 from pathlib import Path
 
@@ -138,9 +139,11 @@ def test_the_first_page_has_a_row_for_every_model_with_pictures_and_numbers(page
 
 def test_no_traceback_no_unresolved_markup_and_no_progress_bar(pages):
     for name, page in pages.items():
-        text = page.select_one("article").text
-        assert "Traceback" not in text, name
-        assert not re.search(r"\{(numref|doc|cite)", text), name
+        article = copy.copy(page.select_one("article"))
+        assert "Traceback" not in article.text, name
+        for quoted in article.select("code.literal"):  # names a role on purpose
+            quoted.decompose()
+        assert not re.search(r"\{(numref|doc|cite|term)", article.text), name
         assert not page.select(".stderr"), name
 
 
