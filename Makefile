@@ -11,7 +11,7 @@ TORCH_INDEX ?=
 PIP_INSTALL = $(BIN)/python -m pip install -c constraints.txt \
 	$(if $(TORCH_INDEX),--extra-index-url "$(TORCH_INDEX)")
 
-.PHONY: help book test gate sweep rerun clean distclean
+.PHONY: help book test gate sweep rerun exercises clean distclean
 
 help:
 	@echo "make book                               install into .venv and build the report"
@@ -20,6 +20,8 @@ help:
 	@echo "make rerun CHAPTER=beta_ten BETA=0.5    run a chapter with another beta, as a page;"
 	@echo "                                        BETA=\"0.5 1 2\" compares several,"
 	@echo "                                        ARGS=\"-p epochs 1\" sets other parameters"
+	@echo "make exercises                          write the chapters for students into exercises/,"
+	@echo "                                        without the solutions"
 	@echo "make sweep                              train and measure all of the archive anew (an hour;"
 	@echo "                                        goes on where it was stopped)"
 	@echo "make clean                              remove built pages and re-runs; trained models"
@@ -47,6 +49,9 @@ sweep: $(VENV)/installed
 rerun: $(VENV)/installed
 	@test -n "$(CHAPTER)" || { echo 'Which chapter? make rerun CHAPTER=beta_ten BETA="0.5 1"'; exit 2; }
 	@$(BIN)/python -m vae_nb.rerun $(CHAPTER) $(if $(BETA),--beta $(BETA)) $(ARGS)
+
+exercises: $(VENV)/installed
+	@$(BIN)/python -m vae_nb.exercises
 
 clean:
 	rm -rf book/_build rerun build dist vae_nb.egg-info .pytest_cache .ruff_cache

@@ -266,6 +266,27 @@ def test_no_button_leads_nowhere(built: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("url", ["", "https://github.com/somebody/vae_nb"])
+def test_launch_buttons_are_there_as_soon_as_there_is_an_address(tmp_path: Path, url: str) -> None:
+    book = make_book(tmp_path, "one", "references")
+    write_page(book, "one", code("1"))
+    config = (book / "_config.yml").read_text()
+    assert config.count('  url: ""') == 1
+    (book / "_config.yml").write_text(config.replace('  url: ""', f"  url: {url!r}"))
+    done = build(book, "-W", "-n", "--keep-going")
+    assert done.returncode == 0, done.stdout
+    leads = {a["href"] for a in page(book, "one").find_all("a", href=re.compile("^http"))}
+    assert leads == {
+        address
+        for address in (
+            "https://mybinder.org/v2/gh/somebody/vae_nb/main?urlpath=lab/tree/book/one.ipynb",
+            "https://colab.research.google.com/github/somebody/vae_nb/blob/main/book/one.ipynb",
+        )
+        if url
+    }
+
+
+@pytest.mark.slow
 def test_the_next_build_shows_every_edit(tmp_path: Path) -> None:
     book = make_book(tmp_path, "one", "two")
     (book / "two.md").write_text("# Two\n\nSee {numref}`fig-toy`.\n")

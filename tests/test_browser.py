@@ -19,6 +19,10 @@ PAGES = (
     "metrics",
     "data",
     "rerun",
+    "glossary",
+    "instructors",
+    "api",
+    "colophon",
     "references",
 )
 

@@ -91,6 +91,15 @@ def test_figure_names_are_unique():
     assert len(names) == len(set(names)) >= 15
 
 
+def test_every_reference_is_cited_where_it_is_used():
+    known = set(re.findall(r"^@\w+\{(\w+),", (BOOK / "references.bib").read_text(), re.MULTILINE))
+    texts = [cell.source for name in PAGES for cell in cells(name, "markdown")]
+    texts += [path.read_text() for path in BOOK.glob("*.md") if path.stem != "glossary"]
+    keys = re.findall(r"\{cite(?::[pt])?\}`([^`]+)`", "\n".join(texts))
+    assert {key.strip() for group in keys for key in group.split(",")} == known
+    assert len(known) >= 15
+
+
 # --- running them ---
 
 

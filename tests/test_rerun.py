@@ -340,7 +340,7 @@ def test_an_installation_without_the_book_says_so(tmp_path, monkeypatch, capsys)
 
 
 def test_the_default_book_is_this_repositorys():
-    assert module._book(None) == ROOT / "book"
+    assert module.book_folder(None) == ROOT / "book"
 
 
 @pytest.mark.parametrize(

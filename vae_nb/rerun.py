@@ -72,7 +72,7 @@ def rerun(
         ValueError: no such chapter, no such parameter, or the chapter refused a value.
         RuntimeError: a cell failed for another reason, or the page could not be rendered.
     """
-    source = _chapter(chapter, _book(book))
+    source = _chapter(chapter, book_folder(book))
     if hasattr(betas, "tolist"):  # NumPy and torch: papermill takes plain numbers only
         betas = betas.tolist()
     single = isinstance(betas, str) or not isinstance(betas, Iterable)
@@ -114,7 +114,11 @@ def rerun(
     return index + [place / f"{name}.html" for name in notebooks]
 
 
-def _book(book: str | Path | None) -> Path:
+def book_folder(book: str | Path | None) -> Path:
+    """The folder of the chapters: ``book``, or else that beside the package.
+
+    Raises :class:`FileNotFoundError` that says where they come from, if they are not there.
+    """
     folder = Path(book).resolve() if book else Path(__file__).resolve().parents[1] / "book"
     if not (folder / "_config.yml").is_file():
         raise FileNotFoundError(

@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,6 +50,7 @@ def prepare(app: Sphinx, config: Config) -> None:
     """Give kernels this checkout's package, and the build a cache that belongs to its source."""
     paths = [str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
+    sys.path.insert(0, str(ROOT))  # for autodoc, which imports it into this process
     os.environ["VAE_NB_PROGRESS"] = "0"  # a progress bar is for a reader who waits
     # Threads that spin while they wait make every other process on the machine ten times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

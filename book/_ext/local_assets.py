@@ -25,7 +25,17 @@ def use_own_files(app: Sphinx, config: Config) -> None:
     config.bibtex_bibfiles = [str(BOOK / name) for name in config.bibtex_bibfiles]
 
 
+def no_dead_buttons(app: Sphinx, config: Config) -> None:
+    """Leave the launch buttons out while `repository.url` is empty: they would lead nowhere.
+
+    (The theme would stop with an error.)
+    """
+    if not config.html_theme_options.get("repository_url"):
+        config.html_theme_options["launch_buttons"] = {}
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect to Sphinx, before it turns the lists of files into its own form (at 800)."""
     app.connect("config-inited", use_own_files)
+    app.connect("config-inited", no_dead_buttons)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
