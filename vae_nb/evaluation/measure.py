@@ -29,6 +29,9 @@ from vae_nb.store import Run
 PAIRS = 1000  # of images, whose whole paths are looked at
 MATCHED_ERROR = 0.03  # grey level^2: sharper models are blurred to it before breaks are counted
 LIKELIHOODS = 250  # images whose likelihood is bounded
+# Of a multi-rate VAE's curve: those of the sweep, and more where the curve bends.
+CURVE = (1e-4, 2e-4, 3e-4, 5e-4, 1e-3, 2e-3, 3e-3, 5e-3, 0.01, 0.02, 0.03, 0.05, 0.07)
+CURVE += (0.1, 0.14, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8, 1.0, 2.0, 5.0, 10.0)
 COMPONENTS = 64  # of the linear baseline: as many as the models have latents
 
 
@@ -45,7 +48,7 @@ def measure(run: Run, dataset: Dataset) -> dict[str, Measured]:
 
 
 def measure_curve(
-    run: Run, dataset: Dataset, betas: Sequence[float]
+    run: Run, dataset: Dataset, betas: Sequence[float] = CURVE
 ) -> dict[float, dict[str, Measured]]:
     """Rate and distortion of a multi-rate run at each of ``betas``, ascending; kept in the store.
 
