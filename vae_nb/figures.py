@@ -640,7 +640,7 @@ def _tile(images: Tensor, columns: int, gap: int = 2) -> np.ma.MaskedArray:
     height, width = images.shape[2:]
     rows = -(-len(images) // columns)
     shape = (rows * (height + gap) - gap, columns * (width + gap) - gap)
-    picture = np.ma.masked_all(shape)
+    picture = np.ma.array(np.zeros(shape), mask=True)
     for index, image in enumerate(images[:, 0].numpy()):
         top, left = (index // columns) * (height + gap), (index % columns) * (width + gap)
         picture[top : top + height, left : left + width] = image
