@@ -1,5 +1,5 @@
 # `make` lists what can be made. Everything is installed into .venv, nothing outside of it, but
-# Chromium (tests only), by the system's package manager.
+# Chromium (for tests and the PDF), by the system's package manager.
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,10 +11,11 @@ TORCH_INDEX ?=
 PIP_INSTALL = $(BIN)/python -m pip install -c constraints.txt \
 	$(if $(TORCH_INDEX),--extra-index-url "$(TORCH_INDEX)")
 
-.PHONY: help book test gate sweep rerun exercises clean distclean
+.PHONY: help book pdf test gate sweep rerun exercises clean distclean
 
 help:
 	@echo "make book                               install into .venv and build the report"
+	@echo "make pdf                                print the report as one PDF (needs Chromium)"
 	@echo "make test                               install what tests need, and run them"
 	@echo "make gate                               ask whether the verdicts are those of the prose"
 	@echo "make rerun CHAPTER=beta_ten BETA=0.5    run a chapter with another beta, as a page;"
@@ -35,6 +36,9 @@ book: $(VENV)/installed
 	$(BIN)/jupyter-book build book/
 	@echo
 	@echo "The report: $$PWD/book/_build/html/index.html"
+
+pdf: $(VENV)/installed
+	$(BIN)/python -m vae_nb.pdf
 
 test: $(VENV)/installed-test
 	@sh tests/chromium.sh

@@ -10,7 +10,8 @@ if [ "${1:-}" = --check ]; then
     cat >&2 <<'EOF'
 
   ##########################################################################
-  #  NO CHROMIUM: THE CHECKS IN A BROWSER WERE NOT RUN.                    #
+  #  NO CHROMIUM: THE CHECKS IN A BROWSER WERE NOT RUN (offline, themes,   #
+  #  phone, keyboard, accessibility, and the report as a PDF).             #
   #  Put a command `chromium` on the PATH and run this again.              #
   ##########################################################################
 

@@ -104,11 +104,17 @@ def quick_book(tmp_path_factory: pytest.TempPathFactory, quick_chapter) -> Path:
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """The system's Chromium; without one the tests that ask for it are skipped, with a reason."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
+def chromium() -> str:
+    """The path of Chromium; without it the tests that ask for it are skipped, with a reason."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    if found is None:
         pytest.skip("no Chromium: tests/chromium.sh installs it where it can")
+    return found
+
+
+@pytest.fixture(scope="session")
+def browser(chromium: str) -> Iterator[Browser]:
+    """Chromium, driven by playwright."""
     flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
     options = {"executable_path": chromium, "args": flags}
     with sync_playwright() as playwright, playwright.chromium.launch(**options) as chrome:

@@ -65,7 +65,9 @@ def test_every_figure_has_a_caption_a_number_and_words_for_those_who_cannot_see_
     found = [figure for page in pages.values() for figure in figures(page)]
     assert len(found) >= 15
     for figure in found:
-        assert len(figure.img["alt"]) > 40 and ".png" not in figure.img["alt"]
+        alt = figure.img["alt"]
+        assert len(alt) > 40 and ".png" not in alt and re.search(r"\d", alt)
+        assert alt.strip() != figure.figcaption.select_one(".caption-text").text.strip()
         assert len(figure.figcaption.select_one(".caption-text").text) > 60
         assert figure.figcaption.select_one(".caption-number")
 

@@ -1,96 +1,254 @@
-"""The built book in a real browser: no error, no request elsewhere, nothing wider than a phone."""
+"""The built book in a real browser: offline, in both themes, on a phone, by keyboard, for axe.
+
+Each page is opened once in each of the ways of `WAYS`, and what is seen is kept for all tests.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import io
+import re
+import threading
+from collections.abc import Callable, Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import pytest
+import yaml
+from axe_playwright_python.sync_playwright import Axe
+from matplotlib.image import imread
+from playwright.sync_api import Browser, Page
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
-PAGES = (
-    "index",
-    "autoencoder",
-    "beta_zero",
-    "beta_ten",
-    "beta_tuned",
-    "interpolation",
-    "representations",
-    "explorer",
-    "objective",
-    "metrics",
-    "data",
-    "rerun",
-    "glossary",
-    "instructors",
-    "api",
-    "colophon",
-    "references",
-)
+_TOC = yaml.safe_load((Path(__file__).resolve().parents[1] / "book" / "_toc.yml").read_text())
+CHAPTERS, APPENDIX = ([each["file"] for each in part["chapters"]] for part in _TOC["parts"])
+PAGES = [_TOC["root"], *CHAPTERS, *APPENDIX, "search", "genindex"]
+WAYS = {  # name: (width, theme)
+    "desktop": (1400, "light"),
+    "desktop, dark": (1400, "dark"),
+    "phone": (390, "light"),
+}
+GROUNDS = {"light": "rgb(255, 255, 255)", "dark": "rgb(0, 0, 0)"}  # as in test_figures.py
+
+# What scrolls sideways, and whether a keyboard reaches it and a reader of screens names it.
+_SCROLLING = """() => [...document.querySelectorAll('.bd-article *')]
+  .filter(e => ['auto', 'scroll'].includes(getComputedStyle(e).overflowX)
+               && e.scrollWidth > e.clientWidth + 1 && e.checkVisibility())
+  .map(e => ({what: e.tagName + '.' + e.className, reached: e.tabIndex === 0,
+              named: !!e.getAttribute('aria-label'),
+              faded: getComputedStyle(e).maskImage !== 'none'}))"""
+_IMAGES = """() => [...document.querySelectorAll('figure.vae-figure img')].map(e => ({
+  alt: e.alt, caption: e.closest('figure').querySelector('.caption-text').innerText,
+  loaded: e.naturalWidth > 0, filter: getComputedStyle(e).filter,
+  ground: getComputedStyle(e).backgroundColor}))"""
+
+_AXE = {"preload": False, "resultTypes": ["violations"]}  # no reading of style sheets by requests
 
 
-@pytest.fixture
-def open_page(browser, quick_book):
-    contexts = []
+@dataclasses.dataclass
+class Visit:
+    """What was seen of one page, opened in one way."""
 
-    def open_(name: str, width: int, dark: bool = False):
-        context = browser.new_context(
-            viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light"
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.seen_errors, page.seen_requests = [], []
-        page.on("pageerror", lambda error: page.seen_errors.append(str(error)))
-        page.on(
-            "console",
-            lambda message: message.type == "error" and page.seen_errors.append(message.text),
-        )
-        page.on("request", lambda request: page.seen_requests.append(request.url))
+    errors: list[str]
+    elsewhere: list[str]  # requests that left the folder of the book
+    scroll_width: int
+    theme: str
+    ground: str
+    images: list[dict[str, Any]]
+    scrolling: list[dict[str, Any]]
+    violations: list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def open_page(browser: Browser, quick_book: Path) -> Iterator[Callable[..., Page]]:
+    """``open_page(name, width, theme) -> page``, from a file and without a network."""
+    contexts = {}
+
+    def open_(name: str, width: int = 1400, theme: str = "light") -> Page:
+        if (width, theme) not in contexts:
+            contexts[width, theme] = browser.new_context(
+                viewport={"width": width, "height": 900}, color_scheme=theme, offline=True
+            )
+        page = contexts[width, theme].new_page()
+        page.seen_errors, page.seen_requests = _watch(page)
         page.goto((quick_book / f"{name}.html").as_uri(), wait_until="load")
+        page.wait_for_function("!window.MathJax?.startup || MathJax.startup.promise")
+        if page.locator(".math").count():
+            page.wait_for_selector("mjx-container svg", timeout=20000)
         return page
 
     yield open_
-    for context in contexts:
+    for context in contexts.values():
         context.close()
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_a_page_loads_from_a_file_without_error_or_request_elsewhere(open_page, name):
-    page = open_page(name, 1400)
-    assert page.seen_errors == []
-    assert [url for url in page.seen_requests if not url.startswith(("file:", "data:"))] == []
+def _watch(page: Page) -> tuple[list[str], list[str]]:
+    errors, requests = [], []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda said: said.type == "error" and errors.append(said.text))
+    page.on("requestfailed", lambda request: errors.append(f"failed: {request.url}"))
+    page.on("request", lambda request: requests.append(request.url))
+    return errors, requests
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_a_phone_scrolls_down_only(open_page, name):
-    page = open_page(name, 390)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
-
-
-@pytest.mark.parametrize("name", PAGES[1:7])
-def test_the_answer_is_beside_its_figure_on_a_desktop_and_above_it_on_a_phone(open_page, name):
-    def boxes(width):
-        page = open_page(name, width)
-        cell = page.locator(".cell.tag_answer > .cell_output")
-        return (
-            cell.locator("> .vae-answer").bounding_box(),
-            cell.locator("> .vae-figure").bounding_box(),
+@pytest.fixture(scope="module")
+def visit(open_page) -> Callable[[str, str], Visit]:
+    @functools.cache
+    def visit_(name: str, way: str) -> Visit:
+        page = open_page(name, *WAYS[way])
+        seen = Visit(
+            errors=list(page.seen_errors),
+            elsewhere=[u for u in page.seen_requests if not u.startswith(("file:", "data:"))],
+            scroll_width=page.evaluate("document.documentElement.scrollWidth"),
+            theme=page.evaluate("document.documentElement.dataset.theme"),
+            ground=page.evaluate("getComputedStyle(document.body).backgroundColor"),
+            images=page.evaluate(_IMAGES),
+            scrolling=page.evaluate(_SCROLLING),
+            violations=Axe().run(page, options=_AXE).response["violations"],
         )
+        page.close()
+        return seen
+
+    return visit_
+
+
+every_page = pytest.mark.parametrize("name", PAGES)
+every_way = pytest.mark.parametrize("way", WAYS)
+
+
+@every_way
+@every_page
+def test_a_page_loads_from_a_file_without_a_network_and_without_error(visit, name, way):
+    seen = visit(name, way)
+    assert seen.errors == []
+    assert seen.elsewhere == []
+
+
+@every_way
+@every_page
+def test_axe_finds_nothing_serious(visit, name, way):
+    found = [
+        (violation["id"], node["html"][:200])
+        for violation in visit(name, way).violations
+        if violation["impact"] in ("serious", "critical")
+        for node in violation["nodes"]
+    ]
+    assert found == []
+
+
+@every_page
+def test_a_phone_scrolls_down_only_and_what_is_wider_says_so(visit, name):
+    seen = visit(name, "phone")
+    assert seen.scroll_width <= WAYS["phone"][0]
+    for box in seen.scrolling:
+        assert box["reached"] and box["named"] and box["faded"], box
+
+
+def test_something_is_wider_than_a_phone(visit):
+    """Else the test above says nothing."""
+    assert visit("objective", "phone").scrolling and visit("index", "phone").scrolling
+
+
+@every_way
+@every_page
+def test_the_theme_is_that_of_the_system_and_images_stand_on_the_page(visit, name, way):
+    seen = visit(name, way)
+    assert (seen.theme, seen.ground) == (WAYS[way][1], GROUNDS[WAYS[way][1]])
+    for image in seen.images:
+        assert image["loaded"]
+        assert (image["filter"], image["ground"]) == ("none", "rgba(0, 0, 0, 0)")
+
+
+@every_page
+def test_every_figure_says_its_finding_to_those_who_cannot_see_it(visit, name):
+    for image in visit(name, "desktop").images:
+        assert re.search(r"\d", image["alt"]), image
+        assert ".png" not in image["alt"] and len(image["alt"]) > 40
+        assert image["alt"].strip() != image["caption"].strip()
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_the_answer_is_beside_its_figure_on_a_desktop_and_above_it_on_a_phone(open_page, name):
+    page = open_page(name)
+    cell = page.locator(".cell.tag_answer > .cell_output").first
+
+    def boxes(width: int) -> tuple[dict[str, float], dict[str, float]]:
+        page.set_viewport_size({"width": width, "height": 900})
+        parts = [cell.locator(f"> .vae-{part}").first for part in ("answer", "figure")]
+        return tuple(part.bounding_box() for part in parts)
 
     answer, figure = boxes(1400)
     assert answer["x"] + answer["width"] <= figure["x"] and abs(answer["y"] - figure["y"]) < 40
     answer, figure = boxes(390)
     assert answer["y"] + answer["height"] <= figure["y"] + 1
+    page.close()
 
 
-def test_dark_mode_leaves_the_grey_levels_alone(open_page):
-    page = open_page("beta_ten", 1400, dark=True)
-    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
-    style = page.locator("img.dark-light").first.evaluate(
-        "image => [getComputedStyle(image).filter, getComputedStyle(image).backgroundColor]"
+def test_the_button_turns_the_page_dark_and_leaves_the_grey_levels_of_digits(open_page):
+    page = open_page("beta_ten")
+    digits = page.locator("#fig-beta-ten-reconstructions img")
+
+    def look() -> tuple[str, np.ndarray]:
+        theme = page.evaluate("document.documentElement.dataset.theme")
+        return theme, imread(io.BytesIO(digits.screenshot()))[..., :3].mean(axis=-1)
+
+    before, light = look()
+    button = page.locator("button.theme-switch-button:visible").first
+    for _ in range(3):  # it goes round light, dark, and as the system says
+        button.click()
+        if page.evaluate("document.documentElement.dataset.theme") != before:
+            break
+    page.mouse.move(700, 880)
+    after, dark = look()
+    assert (before, after) == ("light", "dark")
+    stroke = dark > 0.8  # the ground is black and the ink is darker than this
+    assert stroke.sum() > 500
+    np.testing.assert_allclose(light[stroke], dark[stroke], atol=2 / 255)
+    page.close()
+
+
+def test_the_keyboard_scrolls_a_wide_table(open_page):
+    page = open_page("index", 390)
+    table = page.locator(".vae-more-right").first
+    table.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function(
+        "e => e.scrollLeft > 1 && e.classList.contains('vae-more-left')",
+        arg=page.locator(":focus").element_handle(),
     )
-    assert style == ["none", "rgba(0, 0, 0, 0)"]
+    page.close()
 
 
-def test_maths_is_typeset_without_a_network(open_page):
-    page = open_page("objective", 1400)
-    page.wait_for_selector("mjx-container svg", timeout=20000)
-    assert page.locator("mjx-container").count() > 5
+def test_over_http_nothing_is_missing_and_no_request_leaves_the_server(browser, quick_book):
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    handler = functools.partial(Quiet, directory=str(quick_book))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/"
+        page = browser.new_page()
+        errors, requests = _watch(page)
+        page.on("response", lambda got: got.status >= 400 and errors.append(got.url))
+        for name in PAGES:
+            page.goto(f"{address}{name}.html", wait_until="load")
+        page.close()
+        server.shutdown()
+    assert len(requests) > len(PAGES)
+    assert [url for url in requests if not url.startswith((address, "data:"))] == []
+    # The console says once more, without the address, what was answered with 404.
+    known = ("favicon.ico", "Failed to load resource")  # browsers ask for an icon by themselves
+    assert [error for error in errors if not any(each in error for each in known)] == []
+
+
+def test_maths_is_typeset_and_read_out(open_page):
+    page = open_page("objective")
+    formulas = page.locator("mjx-container").count()
+    assert formulas > 5
+    assert page.locator("mjx-container mjx-assistive-mml math").count() == formulas
+    page.close()

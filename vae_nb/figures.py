@@ -1,8 +1,8 @@
 """How does it look? One function for each figure; each returns a :class:`LiveFigure`.
 
 Nothing is computed here. Figures are transparent with mid-grey ink, so that they read on a light
-and on a dark page; digits keep their own grey levels. Colours are those of Okabe & Ito, which
-colour-blind readers tell apart.
+and on a dark page; digits keep their own grey levels. The colours differ for colour-blind readers
+as well, and stand out from white and from black (tests/test_figures.py computes both).
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from torch import Tensor
 from vae_nb.evaluation.interval import Measured
 from vae_nb.training import History
 
-INK = "#757575"
-RECONSTRUCTION, KL = "#0072B2", "#D55E00"
+INK = "#757575"  # 4.5 to 1 on white and on black, the grounds of the two themes
+RECONSTRUCTION, KL = "#05619F", "#8986FF"
 # A beta has one colour on all pages; what lies between two of these is mixed of both.
 _BETA_COLOURS = {
-    1e-5: "#56B4E9",  # beta = 0 as well
-    1e-2: "#009E73",
-    1e-1: "#E69F00",
-    2e-1: "#D55E00",
-    1e1: "#CC79A7",
+    1e-5: "#408ED5",  # beta = 0 as well
+    1e-2: "#077C46",
+    1e-1: "#BF8A00",
+    2e-1: "#C81C00",
+    1e1: "#835183",
 }
 _STYLE = {
     "figure.facecolor": "none",
@@ -47,10 +47,14 @@ _STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlesize": "medium",
-    "font.size": 12,  # a figure of 6 inches is still read on a phone
+    "font.size": 12,
+    "legend.fontsize": "small",  # 10: the smallest that there is
+    "legend.frameon": False,
     "svg.fonttype": "none",
 }
 _DPI = 192  # twice the 96 px of a CSS inch: sharp on a phone
+# A phone shows 3.7 inches: a wider figure is shrunk, and its smallest text then has 9 of 13 pixels.
+_WIDTH = 5.4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +112,7 @@ def training_curves(history: History, name: str) -> LiveFigure:
         panels = [(history.reconstruction, "mse_sample", RECONSTRUCTION, "reconstruction loss")]
         if any(history.kl):  # an autoencoder has none
             panels.append((history.kl, "kl", KL, "KL, nats per latent"))
-        figure = _new(3.1 * len(panels), 2.7)
+        figure = _new(min(3.4 * len(panels), _WIDTH), 2.7)
         epochs = np.arange(1, len(history.held_out) + 1)
         places = figure.subplots(1, len(panels), squeeze=False)[0]
         for axes, (values, held_out, colour, title) in zip(places, panels, strict=True):
@@ -121,7 +125,7 @@ def training_curves(history: History, name: str) -> LiveFigure:
             # The first steps are far off the scale of all that follows.
             top = max(np.quantile(values, 0.97), *ends)
             axes.set_ylim(0, 1.15 * top if top > 0 else 1)
-            axes.legend(frameon=False, fontsize="small")
+            axes.legend()
     return LiveFigure(
         figure,
         name,
@@ -199,7 +203,7 @@ def latent_rates(models: Sequence[tuple[str, Tensor, Measured]], name: str) -> L
         for label, rates, units in models
     )
     with matplotlib.rc_context(_STYLE):
-        figure = _new(6.2, 2.3)
+        figure = _new(_WIDTH, 2.3)
         panels = figure.subplots(1, len(models), squeeze=False, sharey=True)[0]
         for axes, (label, rates, _) in zip(panels, models, strict=True):
             ordered = rates.sort(descending=True).values.numpy()
@@ -243,7 +247,7 @@ Model = tuple[str, float | None, Sequence[Measured]]
 def extra_strokes(models: Sequence[Model], thresholds: Sequence[float], name: str) -> LiveFigure:
     """Extra strokes at midpoints against the threshold of ink, with intervals, by model."""
     with matplotlib.rc_context(_STYLE):
-        figure = _new(5.6, 2.8)
+        figure = _new(_WIDTH, 2.8)
         axes = figure.subplots()
         for index, (label, beta, values) in enumerate(models):
             x = np.array(thresholds) + 0.008 * (index - len(models) / 2)
@@ -266,7 +270,7 @@ def extra_strokes(models: Sequence[Model], thresholds: Sequence[float], name: st
 
 def _legend_outside(axes: Axes, **options: object) -> None:
     place = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}
-    axes.legend(frameon=False, fontsize="small", **(place | options))
+    axes.legend(**(place | options))
 
 
 def stroke_distribution(
@@ -276,7 +280,7 @@ def stroke_distribution(
     bins = np.arange(-1.25, 2.5, 0.5)
     centres = (bins[:-1] + bins[1:]) / 2
     with matplotlib.rc_context(_STYLE):
-        figure = _new(5.6, 2.8)
+        figure = _new(_WIDTH, 2.8)
         axes = figure.subplots()
         width = 0.44 / len(models)
         for index, (label, beta, extra) in enumerate(models):
@@ -309,7 +313,7 @@ def against_error(
     Models at one error stand above each other, so that blur cannot pass for a virtue.
     """
     with matplotlib.rc_context(_STYLE):
-        figure = _new(6.0, 3.0)
+        figure = _new(_WIDTH, 3.0)
         axes = figure.subplots()
         for label, beta, error, value in models:
             spread = [[error.value - error.low], [error.high - error.value]]
@@ -353,7 +357,7 @@ def rate_distortion(
     joins the archived points.
     """
     with matplotlib.rc_context(_STYLE):
-        figure = _new(6.2, 3.8)
+        figure = _new(_WIDTH, 3.8)
         axes = figure.subplots()
         by_rate = sorted(line or curve, key=lambda point: point[1].value)
         axes.plot(
@@ -369,20 +373,23 @@ def rate_distortion(
             _with_interval(
                 axes, [rate.value], [distortion], xerr=spread, color=colour(beta), capsize=0
             )
-            below = index % 2  # neighbours at low beta are close
+            # Neighbours at low beta are close: their labels stand on three levels.
+            way = ((3, 6, "left"), (-4, -16, "center"), (3, 6, "left"), (-4, -27, "center"))
+            right, up, align = way[index % 4]
             if rate.value >= 0.05:
                 axes.annotate(
                     f"{beta:g}",
                     (rate.value, distortion.value),
-                    (-4, -16) if below else (5, 6),
+                    (right, up),
                     textcoords="offset points",
-                    ha="center" if below else "left",
+                    ha=align,
+                    fontsize="small",
                 )
         silent = [point for point in curve if point[1].value < 0.05]  # all in one place
         if silent:
             label = ", ".join(f"{beta:g}" for beta, _, _ in silent)
             place = max(distortion.value for _, _, distortion in silent)
-            axes.annotate(label, (0, place), (5, 6), textcoords="offset points")
+            axes.annotate(label, (0, place), (5, 6), textcoords="offset points", fontsize="small")
         for beta, rate, distortion in live:
             axes.plot(
                 rate.value,
@@ -394,11 +401,15 @@ def rate_distortion(
                 label="this build" if beta == live[0][0] else None,
             )
         for label, rate, distortion in marks:
-            axes.plot(rate.value, distortion.value, "*", markersize=14, color=KL, label=label)
-        axes.set_xscale("symlog", linthresh=1)
-        axes.set(xlim=(-0.1, None), ylim=(0, None))
+            axes.plot(rate.value, distortion.value, "*", markersize=14, color=INK, label=label)
+        axes.set_xscale("symlog", linthresh=5)  # most points lie above 5 nats
+        axes.set(xlim=(-0.6, None), ylim=(-0.008, None))  # room for the labels below
+        ticks = [0, 2, 5, 10, 30, 100, 300, 1000]
+        high = axes.get_xlim()[1]
+        axes.set_xticks([t for t in ticks if t <= high], [f"{t:g}" for t in ticks if t <= high])
+        axes.minorticks_off()
         axes.set(xlabel="rate, nats", ylabel="distortion (squared error)")
-        axes.legend(frameon=False)
+        axes.legend()
     return LiveFigure(
         figure,
         name,
@@ -426,7 +437,7 @@ def against_beta(
     styles = ({"color": RECONSTRUCTION}, {"color": KL, "marker": "s", "linestyle": "--"})
     with matplotlib.rc_context(_STYLE):
         rows = -(-len(panels) // 2)
-        figure = _new(6.4, 2.3 * rows + 0.3)
+        figure = _new(_WIDTH, 2.4 * rows + 0.3)
         places = figure.subplots(rows, 2, sharex=True).ravel()
         for axes, (title, lines), now in zip(places, panels, live, strict=False):
             for (label, values), style in zip(lines, styles, strict=False):
@@ -444,15 +455,26 @@ def against_beta(
             )
             for index, beta in enumerate(marks.values()):
                 axes.axvline(beta, color=INK, linewidth=1, linestyle=(":", "--", "-.", "-")[index])
-            axes.set(title=title, xscale="log")
+            axes.set(xscale="log")
             if all(value.low >= 0 for _, values in lines for value in values.values()):
                 axes.set_ylim(0, None)
             narrow = min(min(values) for _, values in lines) >= 0.1
             ticks = [0.1, 1, 10] if narrow else [0, 1e-3, 1e-1, 10]
             axes.set_xticks([max(tick, zero) for tick in ticks], [f"{tick:g}" for tick in ticks])
             axes.minorticks_off()
-            if len(lines) > 1:
-                axes.legend(frameon=False, fontsize="small")
+            if len(lines) == 1:
+                axes.set_title(title)
+            else:  # above the panel: there is no empty corner in all of them
+                above = axes.legend(
+                    title=title,
+                    loc="lower center",
+                    bbox_to_anchor=(0.5, 0.97),
+                    ncols=2,
+                    handlelength=1.3,
+                    handletextpad=0.4,
+                    columnspacing=0.8,
+                )
+                above.get_title().set_fontsize("medium")
         for axes in places[len(panels) :]:
             axes.set_visible(False)
         for axes in places[max(0, len(panels) - 2) : len(panels)]:
@@ -476,13 +498,15 @@ def picture_strip(rows: Sequence[tuple[str, Sequence[str]]], name: str, words: s
     """Rows of small pictures, ``(label, PNGs in base64)``, as the sweep keeps them."""
     with matplotlib.rc_context(_STYLE):
         columns = max(len(pictures) for _, pictures in rows)
-        figure = _new(6.2, 0.47 * len(rows) + 0.1)
+        figure = _new(_WIDTH, 0.4 * len(rows) + 0.1)
         grid = figure.subplots(len(rows), columns, squeeze=False)
         for line, (label, pictures) in zip(grid, rows, strict=True):
             for axes, picture in zip(line, pictures, strict=True):
                 _show(axes, imread(io.BytesIO(base64.b64decode(picture))))
             line[0].set_ylabel(label, rotation=0, ha="right", va="center")
-    return LiveFigure(figure, name, words, words)
+    labels = f"{rows[0][0]} to {rows[-1][0]}" if len(rows) > 1 else rows[0][0]
+    alt = f"{len(rows)} rows of {columns} small pictures each, {labels}. {words}"
+    return LiveFigure(figure, name, words, alt)
 
 
 def beta_film(
@@ -544,7 +568,7 @@ def label_curves(
     """
     dashes = {"AE": "-", "pixels": ":", "PCA": "--"}
     with matplotlib.rc_context(_STYLE):
-        figure = _new(6.4, 3.2)
+        figure = _new(_WIDTH, 3.2)
         places = figure.subplots(1, len(panels), sharey=True)
         for axes, (title, lines) in zip(places, panels, strict=True):
             for index, (label, beta, values) in enumerate(lines):
@@ -562,7 +586,7 @@ def label_curves(
             axes.set_xticks(list(values), [f"{count:,}" for count in values])
             axes.minorticks_off()
         places[0].set_ylabel("held-out accuracy, %")
-        places[-1].legend(frameon=False, fontsize="small", loc="lower right")
+        places[-1].legend(loc="lower right")
     return LiveFigure(
         figure,
         name,
@@ -577,7 +601,7 @@ def noise_curves(
 ) -> LiveFigure:
     """Accuracy of a probe against the noise in the code, ``(label, beta, {noise: accuracy})``."""
     with matplotlib.rc_context(_STYLE):
-        figure = _new(5.6, 2.8)
+        figure = _new(_WIDTH, 2.8)
         axes = figure.subplots()
         for label, beta, values in lines:
             accuracy = [Measured(*(100 * part for part in value)) for value in values.values()]
@@ -599,15 +623,26 @@ def beta_strip(
 ) -> LiveFigure:
     """What beta does: ``(title, reconstructions, samples, words below)`` for each model."""
     with matplotlib.rc_context(_STYLE):
-        figure = _new(0.9 * len(columns) + 0.7, 4.4)
+        figure = _new(min(0.7 * len(columns) + 0.5, _WIDTH), 4.4)
         panels = figure.subplots(2, len(columns))
         for (title, decoded, drawn, below), top, bottom in zip(columns, *panels, strict=True):
             _show(top, _tile(decoded, 1))
             _show(bottom, _tile(drawn, 1))
-            top.set_title(title)
-            bottom.set_xlabel(below, fontsize="small")
+            top.set_title(title, fontsize="small")
+            rate, error = below.split("\n")
+            bottom.set_xlabel(f"{rate.removesuffix(' nats')}\n{error}", fontsize="small")
         for axes, label in zip(panels[:, 0], ("reconstructions", "samples"), strict=True):
             axes.set_ylabel(label)
+        panels[1, 0].annotate(
+            "nats\nerror",
+            (0, 0),
+            (-6, -4),  # level with the numbers below the columns
+            xycoords="axes fraction",
+            textcoords="offset points",
+            ha="right",
+            va="top",
+            fontsize="small",
+        )
     return LiveFigure(
         figure,
         name,
@@ -639,6 +674,7 @@ def _image_rows(
     columns = max(len(images) for _, images in rows)
     with matplotlib.rc_context(_STYLE):
         margin = 0.2 + 0.1 * max(len(label) for label, _ in rows)
+        scale = min(scale, (_WIDTH - margin) / columns)
         figure = _new(scale * columns + margin, scale * len(rows) + 0.1)
         grid = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
         for axes, (label, images) in zip(grid, rows, strict=True):
@@ -657,6 +693,7 @@ def _image_grids(
 ) -> LiveFigure:
     rows = -(-max(len(images) for _, images in grids) // columns)
     with matplotlib.rc_context(_STYLE):
+        scale = min(scale, (_WIDTH - 0.2) / (columns * len(grids)))
         figure = _new(scale * columns * len(grids) + 0.2, scale * rows + 0.4)
         panels = figure.subplots(1, len(grids), squeeze=False)[0]
         for axes, (title, images) in zip(panels, grids, strict=True):
@@ -676,7 +713,7 @@ def _tile(images: Tensor, columns: int, gap: int = 2) -> np.ma.MaskedArray:
     height, width = images.shape[2:]
     rows = -(-len(images) // columns)
     shape = (rows * (height + gap) - gap, columns * (width + gap) - gap)
-    picture = np.ma.masked_all(shape)
+    picture = np.ma.array(np.zeros(shape), mask=True)
     for index, image in enumerate(images[:, 0].numpy()):
         top, left = (index // columns) * (height + gap), (index % columns) * (width + gap)
         picture[top : top + height, left : left + width] = image
