@@ -10,6 +10,7 @@ executed), a warm one, and one after an edit of a page's prose, of a figure and 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shutil
 import subprocess
@@ -76,9 +77,11 @@ def main() -> None:
     """Build five times, and print the times, the memory and the weights."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--without-objective", action="store_true", help="spare the last build")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="build there, and keep it")
     given = parser.parse_args()
     print(machine.describe())
-    with tempfile.TemporaryDirectory() as folder:
+    with contextlib.ExitStack() as stack:
+        folder = given.keep or stack.enter_context(tempfile.TemporaryDirectory())
         copy, store = Path(folder) / "copy", Path(folder) / "store"
         ignored = shutil.ignore_patterns(".git", ".venv", "_build", "__pycache__", "rerun")
         shutil.copytree(ROOT, copy, ignore=ignored, symlinks=True)
