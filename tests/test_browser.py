@@ -21,12 +21,13 @@ import yaml
 from axe_playwright_python.sync_playwright import Axe
 from matplotlib.image import imread
 from playwright.sync_api import Browser, Page
+from test_book import CHAPTERS
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
 _TOC = yaml.safe_load((Path(__file__).resolve().parents[1] / "book" / "_toc.yml").read_text())
-CHAPTERS, APPENDIX = ([each["file"] for each in part["chapters"]] for part in _TOC["parts"])
-PAGES = [_TOC["root"], *CHAPTERS, *APPENDIX, "search", "genindex"]
+PAGES = [_TOC["root"], *(each["file"] for part in _TOC["parts"] for each in part["chapters"])]
+PAGES += ["search", "genindex"]
 WAYS = {  # name: (width, theme)
     "desktop": (1400, "light"),
     "desktop, dark": (1400, "dark"),
