@@ -6,12 +6,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import nbformat
 import pytest
 import torch
 from playwright.sync_api import Browser, sync_playwright
+from pytest_notebook.nb_regression import NBRegressionFixture
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -85,15 +87,58 @@ def quick_chapter(tmp_path_factory: pytest.TempPathFactory):
     return prepare
 
 
+# What papermill and nbclient write that says nothing about what a notebook computes.
+NOT_COMPARED = (
+    "/metadata/language_info",
+    "/metadata/widgets",
+    "/metadata/papermill",
+    "/cells/*/metadata/papermill",
+    "/cells/*/metadata/execution",
+    "/cells/*/metadata/tags",
+    "/cells/*/execution_count",
+)
+
+
 @pytest.fixture(scope="session")
-def quick_book(tmp_path_factory: pytest.TempPathFactory, quick_chapter) -> Path:
-    """The folder of the HTML of the whole book, built with quick parameters, warnings as errors."""
+def executed(tmp_path_factory: pytest.TempPathFactory, quick_chapter) -> Callable[[str], Path]:
+    """``executed(name) -> path`` of a page with its outputs, run once a session by pytest-notebook.
+
+    With quick parameters, where it has any.
+    """
+    folder = tmp_path_factory.mktemp("executed")
+    regression = NBRegressionFixture(
+        exec_cwd=str(ROOT / "book"),
+        exec_timeout=900,
+        diff_ignore=(*NOT_COMPARED, "/cells/*/outputs"),
+    )
+
+    def run(name: str) -> Path:
+        path = folder / f"{name}.ipynb"
+        if not path.exists():
+            source = ROOT / "book" / f"{name}.ipynb"
+            if '"parameters"' in source.read_text():  # the tag
+                source = quick_chapter(name)
+            nbformat.write(regression.check(str(source)).nb_final, path)
+        return path
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def quick_book(tmp_path_factory: pytest.TempPathFactory, executed) -> Path:
+    """The folder of the HTML of the whole book with quick parameters, warnings as errors.
+
+    It shows the outputs of the pages that `executed` has run.
+    """
     root = tmp_path_factory.mktemp("repository")
     shutil.copytree(ROOT / "book", root / "book", ignore=shutil.ignore_patterns("_build"))
     (root / "vae_nb").symlink_to(ROOT / "vae_nb")
     for path in (root / "book").glob("*.ipynb"):
-        if '"parameters"' in path.read_text():  # the tag
-            shutil.copy(quick_chapter(path.stem), path)
+        shutil.copy(executed(path.stem), path)
+    config = root / "book" / "_config.yml"
+    cached = "execute_notebooks: cache"
+    assert cached in config.read_text()
+    config.write_text(config.read_text().replace(cached, 'execute_notebooks: "off"'))
     build = subprocess.run(
         [sys.executable, "-c", JUPYTER_BOOK, "build", "-W", "--keep-going", str(root / "book")],
         capture_output=True,

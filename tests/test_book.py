@@ -39,6 +39,7 @@ ROWS = {
     "R5": {"fig-interpolation-pairs", "fig-interpolation-distribution"},
     "R8": {"fig-representations-labels", "fig-representations-noise"},
     "all of beta": {"fig-beta-tuned-curve", "fig-beta-tuned-range", "fig-beta-tuned-strip"},
+    "one model": {"fig-every-beta-curve", "fig-every-beta-film", "fig-every-beta-latents"},
 }
 
 
@@ -100,12 +101,9 @@ def test_every_claim_has_a_verdict_in_its_chapter_and_on_the_first_page(pages):
             assert row.td.a["href"].removesuffix(".html") in CHAPTERS
 
 
-def test_the_colophon_has_every_page_with_code_and_every_claim(pages):
+def test_the_colophon_has_every_claim(pages):
     tables = pages["colophon"].select("article table")
     rows = [[td.text.strip() for td in row.select("td")] for t in tables for row in t.select("tr")]
-    timed = {row[0]: row for row in rows if row and row[-1] == "✅"}
-    assert timed.keys() >= {*CHAPTERS, "objective", "index", "colophon"}
-    assert all(float(row[-2]) > 0 for row in timed.values())
     claims = {row[0]: row[2] for row in rows if row and re.fullmatch(r"C\d\.\d", row[0])}
     first = {
         row.td.text.strip(): row.select_one('[class^="verdict-"]').text

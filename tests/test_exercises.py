@@ -22,6 +22,7 @@ CHAPTERS = (
     "beta_zero",
     "beta_ten",
     "beta_tuned",
+    "every_beta",
     "interpolation",
     "representations",
     "objective",

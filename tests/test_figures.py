@@ -122,6 +122,15 @@ def a_figure_of_each_kind() -> dict[str, figures.LiveFigure]:
             "x",
             "It is 3.",
         ),
+        "beta_film": figures.beta_film(
+            [(beta, images[0], images[1]) for beta in (0.0001, 0.0002, *grid)], "x", "It is 3."
+        ),
+        "latent_map": figures.latent_map(
+            grid[1:], torch.linspace(5, 0, 12 * 64).view(12, 64), "x", "It is 3."
+        ),
+        "latent_planes": figures.latent_planes(
+            [(label, images[:9]) for label in list(names.values())[:2]], "x", "Latents 1 and 2"
+        ),
         "picture_strip": figures.picture_strip(strip, "x", "It is 3."),
         "label_curves": figures.label_curves(
             [("linear probe", [(label, beta, counts) for label, beta in models])] * 2,

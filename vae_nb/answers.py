@@ -386,7 +386,7 @@ def table(claims: Iterable[Claim], seeds: Seeds, chapter: str = "") -> str:
 
     With ``chapter``, each name is a link to that chapter.
     """
-    lines = ["| | the report says | measured here | verdict |", "| --- | --- | --- | --- |"]
+    lines = ["| claim | the report says | measured here | verdict |", "| --- | --- | --- | --- |"]
     for claim in claims:
         name = f"[{claim.name}]({chapter}.ipynb)" if chapter else claim.name
         tests = "<br>".join(map(str, claim.checks(seeds)))
@@ -401,9 +401,8 @@ def seeds_of(
 ) -> dict[str, list[Evidence]]:
     """By question: the report's models in this build and in all other seeds.
 
-    ``runs`` are by model and beta.
-
-    ``measured`` has the numbers of this build, ``floor`` those of real images.
+    ``runs`` are by model and beta. ``measured`` has the numbers of this build, ``floor`` those of
+    real images.
     """
     found = {}
     for question, roles in ROLES.items():

@@ -118,11 +118,14 @@ class Archive:
 @functools.cache
 def load(path: Path = ARCHIVE) -> Archive:
     """The archive in ``path``. Raises :class:`ValueError` if it is not what was written."""
-    kept = json.loads(path.read_text())
-    found = digest(kept["runs"])
-    if found != kept["digest"]:
+    try:
+        kept = json.loads(path.read_text())
+        found, written = digest(kept["runs"]), kept["digest"]
+    except (ValueError, KeyError, TypeError) as error:
+        found, written = repr(error), "that of a table"
+    if found != written:
         raise ValueError(
-            f"{path} is damaged: its digest is {found}, not {kept['digest']}; take it from the "
+            f"{path} is damaged: its digest is {found}, not {written}; take it from the "
             "repository again, or write it anew with python -m vae_nb.sweep"
         )
     rows = [

@@ -515,7 +515,7 @@ def beta_film(
     """``(beta, reconstruction, sample)`` by beta, each image ``(1, 28, 28)``, row by row."""
     with matplotlib.rc_context(_STYLE):
         rows = -(-len(frames) // columns)
-        figure = _new(1.24 * columns, 0.85 * rows)
+        figure = _new(1.06 * columns, 0.75 * rows)
         places = figure.subplots(rows, columns, squeeze=False).ravel()
         for axes, (beta, decoded, drawn) in zip(places, frames, strict=False):
             _show(axes, _tile(torch.stack([decoded, drawn]), 2))
@@ -534,7 +534,7 @@ def beta_film(
 def latent_map(betas: Sequence[float], rates: Tensor, name: str, finding: str) -> LiveFigure:
     """The KL of each latent by beta: ``rates`` is ``(len(betas), M)``, in nats, columns sorted."""
     with matplotlib.rc_context(_STYLE):
-        figure = _new(6.2, 3.6)
+        figure = _new(5.4, 3.4)
         axes = figure.subplots()
         edges = np.sqrt(np.multiply(betas[1:], betas[:-1]))
         edges = [betas[0] ** 2 / edges[0], *edges, betas[-1] ** 2 / edges[-1]]

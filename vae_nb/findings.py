@@ -118,7 +118,7 @@ def beside_separate(one: Mapping[str, Measured], separate: Mapping[str, Measured
         for name, label in names.items()
     ]
     return "\n".join(
-        ["| | one model for every β | trained for it |", "| --- | ---: | ---: |", *rows]
+        ["| number | one model for every β | trained for it |", "| --- | ---: | ---: |", *rows]
     )
 
 
