@@ -109,7 +109,7 @@ def number(value: float) -> str:
     if math.isnan(value):
         return "–"
     if 0 < abs(value) < 1e-4:
-        return "< 0.0001" if value > 0 else "> -0.0001"
+        return "<\u00a00.0001" if value > 0 else ">\u00a0-0.0001"  # never on two lines
     rounded = float(f"{value:.3g}") if abs(value) >= 1e-3 else round(value, 4)
     return f"{rounded:,.0f}" if abs(rounded) >= 100 else f"{rounded:.12f}".rstrip("0").rstrip(".")
 

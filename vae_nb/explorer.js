@@ -799,7 +799,7 @@
     const toX = (rate) => left + ((width - left - 12) * Math.asinh(rate)) / Math.asinh(most);
     const toY = (distortion) => (height - bottom) * (1 - distortion / worst) + 4;
     const line = curve.map(([, rate, distortion]) => `${toX(rate)},${toY(distortion)}`).join("L");
-    const dot = element("circle", { class: "vae-here", r: 6 });
+    const dot = element("circle", { class: "vae-here", r: 6, cx: -99 }); // unseen till it is placed
     const text = (x, y, words, anchor) => element("text", { x, y, "text-anchor": anchor }, words);
     const ticks = [0, 1, 10, 100].filter((rate) => rate <= most);
     const errors = [0.02, 0.04, 0.06].filter((error) => error < worst);

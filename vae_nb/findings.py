@@ -45,12 +45,15 @@ def one_for_all(run: Run, separate: Run, curve: Curve, sweep: Archive) -> str:
     )
 
 
-def course_of(curve: Curve) -> str:
-    """Whether rate and distortion go one way only along a curve, beyond their intervals."""
+def course_of(curve: Curve, negligible: float = 0.01) -> str:
+    """Whether rate and distortion go one way only along a curve, beyond their intervals.
+
+    A rate that rises by ``negligible`` nats or less, next to none, is rounding.
+    """
     steps = list(pairwise(curve))
     wrong = {
         "distortion": [high for _, high in steps if curve[high]["mse_step"].high < 0],
-        "rate": [high for _, high in steps if curve[high]["rate_step"].low > 0],
+        "rate": [b for _, b in steps if curve[b]["rate_step"].low > negligible],
     }
     parts = [
         f"the {name} {verb} at no step"
@@ -72,8 +75,9 @@ def every_beta_table(run: Run, curve: Curve, sweep: Archive) -> str:
     for beta, point in curve.items():
         own = objective(point, beta, run.recipe.latent_dim)
         separate = f"{own / ratios[beta]:.4f} | {ratios[beta]:.3f}" if beta in ratios else "– | –"
+        rate = max(0.0, point["rate"].value)  # below it lies rounding alone
         lines.append(
-            f"| {beta:g} | {number(point['rate'].value)} | {point['mse_sample'].value:.4f} "
+            f"| {beta:g} | {number(rate)} | {point['mse_sample'].value:.4f} "
             f"| {point['mse_mean'].value:.4f} | {point['active_units'].value:.0f} | {own:.4f} "
             f"| {separate} |"
         )
