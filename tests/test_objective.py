@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from scipy import integrate, stats
@@ -112,3 +113,9 @@ def test_linear_collapse_threshold_is_that_of_the_largest_eigenvalue(noise):
     images = (noise(4000, 784) * scale).reshape(-1, 1, 28, 28)
     expected = 2 * 9.0 * 64 / 784
     assert objective.collapse_beta(images, 64) == pytest.approx(expected, rel=0.06)
+
+
+def test_the_covariance_of_pixels_is_numpys():
+    images = torch.rand(12_000, 1, 4, 5) * torch.linspace(0, 1, 20).view(1, 1, 4, 5)
+    expected = np.cov(images.flatten(1).double().numpy().T)
+    assert np.allclose(objective.pixel_covariance(images).numpy(), expected, rtol=1e-6, atol=1e-9)

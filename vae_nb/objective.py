@@ -148,6 +148,16 @@ def collapse_beta(images: Tensor, latent_dim: int = 64) -> float:
     a latent direction is worth its rate only while the decoder variance is below the eigenvalue
     (Lucas et al. 2019, section 4).
     """
-    pixels = images.flatten(1).double()
-    top = torch.linalg.eigvalsh(torch.cov(pixels.T))[-1].item()
-    return beta_of_decoder_variance(top, latent_dim, pixels.shape[1])
+    covariance = pixel_covariance(images)
+    top = torch.linalg.eigvalsh(covariance)[-1].item()
+    return beta_of_decoder_variance(top, latent_dim, len(covariance))
+
+
+def pixel_covariance(images: Tensor) -> Tensor:
+    """The covariance of the pixels of ``images`` ``(n, ...)``, ``(N, N)`` in double precision.
+
+    In parts, so that no second copy of the images is made.
+    """
+    mean = images.flatten(1).mean(0, dtype=torch.float64)
+    parts = (part.flatten(1) - mean for part in images.split(5000))
+    return sum(part.T @ part for part in parts) / (len(images) - 1)
