@@ -103,6 +103,10 @@ def told_beta(noise):
     for response in model.responses:
         torch.nn.init.normal_(response.weight, std=0.1)
         torch.nn.init.normal_(response.bias, std=0.1)
+    for layer in (*model.encoder, *model.decoder):
+        if isinstance(layer, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):  # new ones are 1 and 0
+            torch.nn.init.normal_(layer.weight, 1.0, 0.3)
+            torch.nn.init.normal_(layer.bias)
     for _ in range(3):  # statistics for the batch normalisation that are not those of a new layer
         model(torch.rand(32, 1, 28, 28), torch.full((32,), 0.1), noise(32, 6))
     return model
