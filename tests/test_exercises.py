@@ -167,7 +167,7 @@ def test_labels_without_meaning_are_learned_by_heart_and_read_nothing(said):
     lines = [numbers[i : i + 3] for i in range(0, len(numbers), 3)]
     for (count, own, new), (_, own_shuffled, new_shuffled) in (lines[:2], lines[2:]):
         assert new > 30 and new_shuffled < 20, count
-        assert own_shuffled > new_shuffled and own > own_shuffled
+        assert own_shuffled > new_shuffled and own >= own_shuffled
 
 
 @pytest.mark.slow

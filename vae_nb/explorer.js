@@ -805,7 +805,12 @@
     const errors = [0.02, 0.04, 0.06].filter((error) => error < worst);
     const svg = element(
       "svg",
-      { class: "vae-chart", viewBox: `0 0 ${width} ${height}`, role: "img" },
+      {
+        class: "vae-chart",
+        viewBox: `0 0 ${width} ${height}`,
+        role: "img",
+        "aria-label": "Curve of squared error against rate",
+      },
       element("path", { class: "vae-axis", d: `M${left},4V${toY(0)}H${width - 8}` }),
       ...ticks.map((rate) => text(toX(rate), toY(0) + 15, String(rate), "middle")),
       ...errors.map((error) => text(left - 5, toY(error) + 4, String(error), "end")),
