@@ -13,6 +13,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from unittest import mock
 
 import machine
@@ -24,7 +25,7 @@ from vae_nb.objective import held_out
 from vae_nb.training import recipe, train
 
 
-def _set(**values: object) -> Callable[[], mock._patch]:
+def _set(**values: object) -> Callable[[], AbstractContextManager]:
     return lambda: mock.patch.multiple(training, **values)
 
 
@@ -40,8 +41,8 @@ def _own(self: object, objectives: torch.Tensor, betas: torch.Tensor) -> torch.T
     return objectives / objectives.detach()
 
 
-LEVERS: dict[str, Callable[[], mock._patch]] = {
-    "default": _set(),
+LEVERS: dict[str, Callable[[], AbstractContextManager]] = {
+    "default": nullcontext,
     "beta log-uniform": _set(BETA_PARTS=BETA_RANGE, BETA_SHARES=(1.0,)),
     "more of the middle": _set(BETA_SHARES=(0.18, 0.75, 0.07)),
     "range not raised": _set(RAISED_FROM=BETA_RANGE[1]),
