@@ -13,20 +13,12 @@ import numpy as np
 import pytest
 from bs4 import BeautifulSoup, Tag
 from sklearn.decomposition import PCA
+from test_book import CHAPTERS as OF_THE_REPORT
 
 from vae_nb import exercises
 
 BOOK = Path(__file__).resolve().parents[1] / "book"
-CHAPTERS = (
-    "autoencoder",
-    "beta_zero",
-    "beta_ten",
-    "beta_tuned",
-    "every_beta",
-    "interpolation",
-    "representations",
-    "objective",
-)
+CHAPTERS = (*OF_THE_REPORT, "every_beta", "objective")
 DIRECTIVE = r"^`{{3,}}\{{{}\}}(?:\n:label:)? (\S+)$"
 
 
