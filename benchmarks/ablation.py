@@ -40,6 +40,8 @@ class Lever:
     optimiser: str = "muon"
     muon_rate: float = 0.02
     newton_schulz: int = 5
+    muon_momentum: float = 0.95
+    half: bool = False  # forward and backward in bfloat16 where torch's autocast allows it
     second_moment: float = 0.999
     norm_momentum: float = 0.1
     warm_up: float = 0.0  # the share of the steps over which beta is raised from 0
@@ -59,7 +61,10 @@ LEVERS = {
     "batch 128": Lever(batch_size=128),
     "batch 512, rates doubled": Lever(batch_size=512, muon_rate=0.04, learning_rate=8e-3),
     "3 Newton-Schulz steps": Lever(newton_schulz=3),
+    "Muon's momentum 0.9": Lever(muon_momentum=0.9),
     "rise 0.1": Lever(rise=0.1),
+    "rise 0.2": Lever(rise=0.2),
+    "linear decay": Lever(schedule="linear"),
     "cosine rate": Lever(schedule="cosine"),
     "constant rate": Lever(schedule="constant"),
     "BatchNorm momentum 0.02": Lever(norm_momentum=0.02),
@@ -67,10 +72,18 @@ LEVERS = {
     "EMA 0.99": Lever(average=0.99),
     "contiguous": Lever(channels_last=False),
     "Adam not fused": Lever(fused=False),
+    "bfloat16": Lever(half=True),
     "torch.compile": Lever(compiled=True),
     "orthogonal": Lever(init="orthogonal"),
     "Kaiming": Lever(init="kaiming"),
     "width 16, 5 epochs": Lever(width=16, epochs=5),
+    "width 16, 5 epochs, 3 Newton-Schulz steps": Lever(width=16, epochs=5, newton_schulz=3),
+    "width 16, 4 epochs, batch 128": Lever(width=16, epochs=4, batch_size=128),
+    "width 20, 4 epochs": Lever(width=20, epochs=4),
+    "width 12, 5 epochs": Lever(width=12, epochs=5),
+    "width 12, 7 epochs": Lever(width=12, epochs=7),
+    "width 12, 4 epochs, batch 128": Lever(width=12, epochs=4, batch_size=128),
+    "width 8, 9 epochs": Lever(width=8, epochs=9),
     "width 32, 2 epochs": Lever(width=32, epochs=2),
     "Adam, batch 128": ADAM,
     "Adam, batch 128, rate 8e-3": replace(ADAM, learning_rate=8e-3),
@@ -90,7 +103,11 @@ def optimisers_of(lever: Lever, model: nn.Module) -> list[torch.optim.Optimizer]
         group.update(betas=(0.9, lever.second_moment), fused=lever.fused)
     for each in muon:
         for group in each.param_groups:
-            group.update(lr=lever.muon_rate, ns_steps=lever.newton_schulz)
+            group.update(
+                lr=lever.muon_rate,
+                ns_steps=lever.newton_schulz,
+                momentum=lever.muon_momentum,
+            )
     return [*muon, adam]
 
 
@@ -129,7 +146,8 @@ def train(lever: Lever, model_name: str, beta: float, seed: int, images: Tensor,
             order = order[:steps_per_epoch][::-1]
         chosen = order.pop()
         noise = torch.randn(len(chosen), 64, generator=generator)
-        losses = losses_of(model, images[chosen], noise)
+        with torch.autocast("cpu", torch.bfloat16, enabled=lever.half):
+            losses = losses_of(model, images[chosen], noise)
         weight = beta * min(1.0, step / (lever.warm_up * steps)) if lever.warm_up else beta
         model.zero_grad(set_to_none=True)
         losses.total(weight).backward()
@@ -155,8 +173,9 @@ def _schedule(lever: Lever, optimiser: torch.optim.Optimizer, steps: int):
         )
 
     def factor(step: int) -> float:
-        constant = lever.schedule == "constant"
-        return 1.0 if constant else 0.5 * (1 + math.cos(math.pi * step / steps))
+        left = 1 - step / steps
+        cosine = 0.5 * (1 - math.cos(math.pi * left))
+        return {"constant": 1.0, "linear": min(1.0, left / 0.8), "cosine": cosine}[lever.schedule]
 
     return schedulers.LambdaLR(optimiser, factor)
 

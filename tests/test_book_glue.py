@@ -345,6 +345,41 @@ def test_a_failing_cell_fails_the_build_every_time_and_is_named(
         assert message[1].startswith("two.ipynb: cell 3 of 4 (id 'two-2') failed.\n" + reason)
 
 
+WAIT = """\
+import pathlib, time
+pathlib.Path("here-{0}").touch()
+while not pathlib.Path("here-{1}").exists():
+    time.sleep(0.05)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.cpu_count() == 1, reason="one processor: one page after the other")
+def test_pages_run_side_by_side_and_share_the_processors(tmp_path: Path) -> None:
+    book = make_book(tmp_path, "one", "two")
+    show = code("import os; print('threads', os.environ['OMP_NUM_THREADS'])")
+    limit = {"execution": {"timeout": 40}}  # one after the other, the first would wait in vain
+    write_page(book, "one", code(WAIT.format("one", "two")), show, **limit)
+    write_page(book, "two", code(WAIT.format("two", "one")), show, **limit)
+    run = build(book, "-W")
+    assert run.returncode == 0, run.stdout
+    for name in ("one", "two"):
+        assert f"threads {max(1, os.cpu_count() // 2)}" in words(page(book, name))
+    assert "Executing notebook" not in run.stdout, "MyST-NB has nothing left to run"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.cpu_count() == 1, reason="one processor: one page after the other")
+def test_a_failing_page_ends_those_beside_it(tmp_path: Path) -> None:
+    book = make_book(tmp_path, "one", "two")
+    write_page(book, "one", code("import os, pathlib, time"), code(WAIT.format("one", "nobody")))
+    wait = "while not pathlib.Path('here-one').exists(): pass"
+    write_page(book, "two", code(f"import pathlib\n{wait}\n1 / 0"))
+    run = build(book)  # which would otherwise last longer than `build` allows
+    assert run.returncode != 0
+    assert "two.ipynb: cell 2 of 2 (id 'two-1') failed." in run.stdout
+
+
 def test_an_image_without_alternative_text_is_a_warning(tmp_path: Path) -> None:
     book = make_book(tmp_path, "one", "two")
     write_page(book, "one", code(PLAIN_IMAGE))

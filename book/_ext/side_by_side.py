@@ -1,0 +1,104 @@
+"""Pages that have to be run are run side by side, each with its share of the processors.
+
+MyST-NB runs one page after the other. A page keeps one processor busy while its kernel starts, a
+figure is drawn or a probe is fitted, and a small network trains hardly faster on two processors
+than on one. So what is stale is run here before the pages are read, and MyST-NB finds all outputs
+in the cache. Where two pages need the same model, one fits it and the other waits (vae_nb.store).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import nbformat
+from fresh_outputs import PageFailed, describe_failure
+from jupyter_cache import get_cache
+from jupyter_cache.base import CacheBundleIn
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from sphinx.util import logging
+
+if TYPE_CHECKING:
+    from jupyter_cache.base import JupyterCacheAbstract
+    from sphinx.application import Sphinx
+    from sphinx.environment import BuildEnvironment
+
+LOGGER = logging.getLogger(__name__)
+AT_ONCE = 4  # pages, at most: each is a process of about a gigabyte
+
+
+def run_stale_pages(app: Sphinx, env: BuildEnvironment, names: list[str]) -> None:
+    """Run the pages among `names` that are not in the cache, if they are several."""
+    if app.config.nb_execution_mode != "cache":
+        return
+    cache = get_cache(app.config.nb_execution_cache_path)
+    # In the order of the contents, but the first page last: it sums up what the others fit.
+    first, *others = app.config.external_site_map
+    paths = [Path(env.doc2path(name)) for name in (*others, first) if name in names]
+    stale = [path for path in paths if path.suffix == ".ipynb" and not _is_cached(cache, path)]
+    at_once = min(AT_ONCE, len(stale), os.cpu_count() or 1)
+    if at_once > 1:
+        asyncio.run(_run_all(app, cache, stale, at_once))
+
+
+def _is_cached(cache: JupyterCacheAbstract, path: Path) -> bool:
+    try:
+        cache.match_cache_notebook(nbformat.read(path, as_version=4))
+    except KeyError:
+        return False
+    return True
+
+
+async def _run_all(
+    app: Sphinx, cache: JupyterCacheAbstract, paths: list[Path], at_once: int
+) -> None:
+    """Run each page and put it into the cache. The first that fails ends the others."""
+    free = asyncio.Semaphore(at_once)
+    # Libraries that take every processor for themselves would fight for them.
+    threads = str(max(1, (os.cpu_count() or 1) // at_once))
+    environment = {"OMP_NUM_THREADS": threads} | os.environ
+
+    async def run(path: Path) -> None:
+        async with free:
+            start = time.perf_counter()
+            notebook = await _run(app, path, environment)
+            seconds = time.perf_counter() - start
+            bundle = CacheBundleIn(notebook, str(path), data={"execution_seconds": seconds})
+            cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+            LOGGER.info("%s: run in %.0f s, beside others", path.name, seconds)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for path in paths:
+                group.create_task(run(path))
+    except* PageFailed as failed:
+        raise failed.exceptions[0] from None
+
+
+async def _run(app: Sphinx, path: Path, environment: dict[str, str]) -> nbformat.NotebookNode:
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.execution_count = None  # a count then says: started by this build
+    its_own = notebook.metadata.get("execution", {})
+    client = NotebookClient(
+        notebook,
+        timeout=its_own.get("timeout", app.config.nb_execution_timeout),
+        allow_errors=its_own.get("allow_errors", app.config.nb_execution_allow_errors),
+        record_timing=False,  # times in the metadata of cells, by which the cache knows a page
+    )
+    try:
+        await client.async_execute(cwd=str(path.parent), env=environment)
+    except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+        raise PageFailed(describe_failure(notebook, path, error)) from None
+    return notebook
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Connect to Sphinx."""
+    app.connect("env-before-read-docs", run_stale_pages)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
