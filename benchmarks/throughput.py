@@ -93,6 +93,7 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true")
     given = parser.parse_args()
     print(machine.describe())
+    narrow = recipe("vae").width
     rates: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         course_epochs = course.epochs(Path(folder), 0.1, steps=given.steps)
@@ -104,8 +105,8 @@ def main() -> None:
                 ("ours, width 48, Adam, batch 64", ours(48, 64, "adam", given.steps)),
                 ("ours, width 48", ours(48, 256, "muon", given.steps // 2)),
                 ("bound, width 48", bound(48, 256, 3)),
-                ("ours, width 24 (default)", ours(24, 256, "muon", given.steps // 2)),
-                ("bound, width 24", bound(24, 256, 6)),
+                (f"ours, width {narrow} (default)", ours(narrow, 256, "muon", given.steps)),
+                (f"bound, width {narrow}", bound(narrow, 256, 6)),
             ):
                 rates.setdefault(name, []).append(rate)
     base = statistics.median(rates["course loop, width 48"])
@@ -115,7 +116,7 @@ def main() -> None:
         print(f"| {name} | {middle:,.0f} | {middle / base:.2f} |")
     if given.profile:
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
-            ours(24, 256, "muon", 30)
+            ours(narrow, 256, "muon", 30)
         print(seen.key_averages().table(sort_by="self_cpu_time_total", row_limit=15))
 
 

@@ -288,14 +288,17 @@ def test_launch_buttons_are_there_as_soon_as_there_is_an_address(tmp_path: Path,
 
 @pytest.mark.slow
 def test_the_next_build_shows_every_edit(tmp_path: Path) -> None:
-    book = make_book(tmp_path, "one", "two")
+    book = make_book(tmp_path, "one", "two", "api")
     (book / "two.md").write_text("# Two\n\nSee {numref}`fig-toy`.\n")
+    automodule = "# Reference\n\n```{eval-rst}\n.. automodule:: vae_nb.inner\n```\n"
+    (book / "api.md").write_text(automodule)
     show = code("from vae_nb.inner import VALUE\nprint(VALUE)")
     inner = tmp_path / "vae_nb" / "inner"
     inner.mkdir()
-    (inner / "__init__.py").write_text("VALUE = 'first value'\n")
+    (inner / "__init__.py").write_text("""'First words.'\nVALUE = 'first value'\n""")
     write_page(book, "one", show, code(FIGURE))
     assert build(book).returncode == 0
+    assert "First words." in words(page(book, "api").find("article"))
     assert "first value" in words(page(book, "one").find("article"))
     assert "See Fig. 1.1." in words(page(book, "two").find("article"))
 
@@ -307,14 +310,18 @@ def test_the_next_build_shows_every_edit(tmp_path: Path) -> None:
     assert "Executing notebook" not in restyled.stdout
     assert (book / "_build/html/_static/vae_nb.css").read_text().endswith("/* edited */")
 
-    # a page: the number that another page cites has changed
+    # a page: the number that another page cites has changed; the reference is not read for it
     write_page(book, "one", show, code(FIGURE.replace("fig-toy", "fig-new")), code(FIGURE))
-    assert build(book).returncode == 0
+    edited = build(book)
+    assert edited.returncode == 0
     assert "See Fig. 1.2." in words(page(book, "two").find("article"))
+    assert re.search(r"reading sources.*two", edited.stdout)
+    assert not re.search(r"reading sources.*api", edited.stdout)
 
     # the package
-    (inner / "__init__.py").write_text("VALUE = 'second value'\n")
+    (inner / "__init__.py").write_text("""'Second words.'\nVALUE = 'second value'\n""")
     assert build(book).returncode == 0
+    assert "Second words." in words(page(book, "api").find("article"))
     article = words(page(book, "one").find("article"))
     assert "second value" in article and "first value" not in article
     caches = [path for path in (book / "_build/.jupyter_cache").iterdir() if path.is_dir()]

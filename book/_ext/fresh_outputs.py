@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 BOOK = Path(__file__).resolve().parents[1]
 ROOT = BOOK.parent
+REFERENCE = "api"
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -77,8 +78,12 @@ def prepare(app: Sphinx, config: Config) -> None:
 def read_together(
     app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[str], removed: set[str]
 ) -> set[str]:
-    """Read all pages when one has changed: they cite each other's figures, numbers and glue."""
-    return env.found_docs - added if added or changed or removed else set()
+    """Read all pages when one has changed: they cite each other's figures, numbers and glue.
+
+    But not the reference, which cites none and would import the whole package for it. It is read
+    when one of the package's sources has changed.
+    """
+    return env.found_docs - added - {REFERENCE} if added or changed or removed else set()
 
 
 def describe_failure(notebook: NotebookNode, page: Path, error: Exception) -> str:
