@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import os
+import resource
 import signal
 import threading
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from distributed import Client, LocalCluster
+import torch
 from scipy import stats
 
 from vae_nb import archive, store, sweep
@@ -146,13 +147,25 @@ def cluster(tmp_path, own_cache):
         (own / "classifiers").symlink_to(Path(folder) / "classifiers")
         os.environ["VAE_NB_CACHE"] = str(own)
 
-    given = {"VAE_NB_CACHE": str(theirs), "OMP_NUM_THREADS": "1"}
-    with (
-        LocalCluster(2, threads_per_worker=1, dashboard_address=None, env=given) as local,
-        Client(local) as client,
-    ):
+    with sweep.connect("local", 2) as client:
         client.run(with_its_own_store, str(theirs))
         yield client
+
+
+@pytest.mark.slow
+def test_workers_share_the_processors_and_keep_their_memory(cluster):
+    def threads() -> int:
+        return torch.get_num_threads()
+
+    def faults() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(50):
+            torch.ones(1024, 1024)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    assert set(cluster.run(threads).values()) == {max(1, os.cpu_count() // 2)}
+    # 50 times 4 MiB are 51,200 pages; what was freed is used again.
+    assert all(count < 25000 for count in cluster.run(faults).values())
 
 
 @pytest.mark.slow
