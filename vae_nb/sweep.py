@@ -166,14 +166,14 @@ def connect(address: str, workers: int) -> Iterator[Any]:
         with Client(address, timeout="20s") as client:
             yield client
         return
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    given = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-    # dask has its workers give freed memory back at once. In a training, which asks for the same
-    # again in the next step, that is a third of the time.
-    keep_memory = {"distributed.nanny.pre-spawn-environ": {}}
+    threads = str(max(1, (os.cpu_count() or 1) // workers))
+    # In place of dask's own, which are one thread, and to give freed memory back at once: in a
+    # training, which asks for the same again in the next step, that is a third of the time.
+    libraries = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    given = {"distributed.nanny.pre-spawn-environ": dict.fromkeys(libraries, threads)}
     with (
-        dask.config.set(keep_memory),
-        LocalCluster(workers, threads_per_worker=1, dashboard_address=None, env=given) as local,
+        dask.config.set(given),
+        LocalCluster(workers, threads_per_worker=1, dashboard_address=None) as local,
         Client(local) as client,
     ):
         yield client
