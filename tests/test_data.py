@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import functools
+import gc
 import gzip
 import hashlib
 import http.server
@@ -14,6 +15,7 @@ import threading
 import urllib.error
 import urllib.request
 import warnings
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +119,15 @@ def test_mnist_is_whole_and_as_published(cache):
     assert np.array_equal(mnist.train_images[0, 0].numpy(), np.float32(first) / np.float32(255))
     with pytest.raises(dataclasses.FrozenInstanceError):
         mnist.name = "other"
+
+
+def test_mnist_is_in_memory_once_and_no_longer_than_somebody_holds_it():
+    first = data.load("MNIST", 11)
+    assert data.load("MNIST", 11) is first and data.load("MNIST", 12) is not first
+    held = weakref.ref(first)
+    del first
+    gc.collect()
+    assert held() is None
 
 
 def test_images_takes_the_first_so_many_and_leaves_the_test_set_whole(filled):

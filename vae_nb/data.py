@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 import platformdirs
 from filelock import FileLock
@@ -68,10 +69,16 @@ class Dataset:
     test_labels: Tensor
 
 
+# MNIST by its number of training images, as long as somebody has it.
+_held: WeakValueDictionary[int, Dataset] = WeakValueDictionary()
+
+
 def load(name: str = "MNIST", images: int = 0) -> Dataset:
     """The data set ``name`` (one of ``DATASETS``) with its first ``images`` training images.
 
-    ``images`` = 0 takes all of them; the test set is always whole.
+    ``images`` = 0 takes all of them; the test set is always whole. MNIST that is
+    still held somewhere (a fifth of a gigabyte) is the same object for all who ask, so its images
+    are not to be changed in place.
 
     Raises :class:`ValueError` for an unknown name, for an ``images`` that the set does not have,
     and for a file that is no IDX file of 28 x 28 images; :class:`FileNotFoundError`, which says
@@ -86,7 +93,10 @@ def load(name: str = "MNIST", images: int = 0) -> Dataset:
             f"got {images!r}"
         )
     if name == "MNIST":
-        train, test = _read(name, _unpacked_mnist())
+        root = _unpacked_mnist()
+        if (held := _held.get(images)) is not None:
+            return held
+        train, test = _read(name, root)
     else:
         contents = _contents(name)
         with (
@@ -101,7 +111,10 @@ def load(name: str = "MNIST", images: int = 0) -> Dataset:
     if images > len(train[0]):
         raise ValueError(f"images must be 0 (all) to {len(train[0])} for {name}; got {images}")
     first = slice(images or None)
-    return Dataset(name, _scaled(train[0][first]), train[1][first], _scaled(test[0]), test[1])
+    dataset = Dataset(name, _scaled(train[0][first]), train[1][first], _scaled(test[0]), test[1])
+    if name == "MNIST":
+        _held[images] = dataset
+    return dataset
 
 
 def digest(name: str) -> str:
