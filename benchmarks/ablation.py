@@ -32,8 +32,8 @@ class Lever:
     """One training: the default recipe's numbers, and what may be tried in their place."""
 
     batch_size: int = 256
-    epochs: float = 3
-    width: int = 24
+    epochs: float = 5
+    width: int = 16
     learning_rate: float = 4e-3
     schedule: str = "one_cycle"
     rise: float = 0.3  # the share of the steps in which the rate of one-cycle rises
@@ -76,14 +76,9 @@ LEVERS = {
     "torch.compile": Lever(compiled=True),
     "orthogonal": Lever(init="orthogonal"),
     "Kaiming": Lever(init="kaiming"),
-    "width 16, 5 epochs": Lever(width=16, epochs=5),
-    "width 16, 5 epochs, 3 Newton-Schulz steps": Lever(width=16, epochs=5, newton_schulz=3),
-    "width 16, 4 epochs, batch 128": Lever(width=16, epochs=4, batch_size=128),
-    "width 20, 4 epochs": Lever(width=20, epochs=4),
-    "width 12, 5 epochs": Lever(width=12, epochs=5),
-    "width 12, 7 epochs": Lever(width=12, epochs=7),
-    "width 12, 4 epochs, batch 128": Lever(width=12, epochs=4, batch_size=128),
     "width 8, 9 epochs": Lever(width=8, epochs=9),
+    "width 12, 7 epochs": Lever(width=12, epochs=7),
+    "width 24, 3 epochs": Lever(width=24, epochs=3),
     "width 32, 2 epochs": Lever(width=32, epochs=2),
     "Adam, batch 128": ADAM,
     "Adam, batch 128, rate 8e-3": replace(ADAM, learning_rate=8e-3),

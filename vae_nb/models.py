@@ -89,7 +89,7 @@ class Decoder(nn.Sequential):
 class Autoencoder(nn.Module):
     """Encoder and decoder with a plain code of M numbers between them; nothing is random."""
 
-    def __init__(self, width: int = 24, latent_dim: int = 64) -> None:
+    def __init__(self, width: int = 16, latent_dim: int = 64) -> None:
         super().__init__()
         self.latent_dim = latent_dim
         self.encoder = Encoder(width, latent_dim)
@@ -110,7 +110,7 @@ class VAE(nn.Module):
     Kingma & Welling 2014. The prior p(z) is N(0, I) in M dimensions.
     """
 
-    def __init__(self, width: int = 24, latent_dim: int = 64) -> None:
+    def __init__(self, width: int = 16, latent_dim: int = 64) -> None:
         super().__init__()
         self.latent_dim = latent_dim
         self.encoder = Encoder(width, 2 * latent_dim)
@@ -138,7 +138,7 @@ class MultiRateVAE(nn.Module):
     is there already: :meth:`at` gives an ordinary :class:`VAE`.
     """
 
-    def __init__(self, width: int = 24, latent_dim: int = 64) -> None:
+    def __init__(self, width: int = 16, latent_dim: int = 64) -> None:
         super().__init__()
         self.latent_dim = latent_dim
         self.encoder = Encoder(width, 2 * latent_dim)

@@ -161,9 +161,9 @@ def recipe(
         fields = dict(epochs=course_epochs, batch_size=64, learning_rate=1.5e-3, width=48)
         fields |= dict(schedule="constant", optimiser="adam")
     else:
-        fields = dict(epochs=3, batch_size=256, learning_rate=4e-3, width=24)
+        fields = dict(epochs=5, batch_size=256, learning_rate=4e-3, width=16)
         if model == "multi_rate":
-            fields["epochs"] = 6  # for all betas together
+            fields["epochs"] = 10  # for all betas together
         fields |= dict(schedule="one_cycle", optimiser="muon")
     if epochs:
         fields["epochs"] = epochs
