@@ -83,7 +83,7 @@ NAMES = [
     *("mse_mean", "mse_sample", "r_squared", "ssim", "same_label", "pixel_variance"),
     *("sharpness_reconstructions", "sharpness_sampled", "sharpness_prior", "sharpness_mixture"),
     *("fid_prior", "fid_mixture", "confident_prior", "confident_mixture", "confident", "fid"),
-    *("accuracy", "precision", "recall"),
+    *("accuracy", "precision", "recall", "recall_prior"),
     *("active_units", "prior_gap", "rate", "rate_slope", "rate_at_half", "rate_at_end"),
     *(
         "extra_strokes_0.3",
@@ -143,7 +143,7 @@ def named(name: str):
     ("claim", "role", "holds", "fails"),
     [
         ("C1.2", "ae", {"confident_prior": 0.2}, {"confident_prior": 0.9}),
-        ("C2.2", "this", {"confident_prior": 0.2}, {"confident_prior": 0.9}),
+        ("C2.2", "this", {"recall_prior": 0.01}, {"recall_prior": 0.4}),
         ("C3.2", "this", {"rate": 0.01}, {"rate": 60.0}),
         (
             "C3.1",
@@ -237,7 +237,8 @@ def test_seeds_decide_and_the_live_run_gives_the_numbers():
     live, *others = (evidence(ae=model(confident_prior=share)) for share in (0.12, 0.9, 0.8))
     assert "are poor" in answers.q1([live])
     text = answers.q1([live, *others])
-    assert "better than one would expect" in text and "12\u00a0% of them" in text
+    assert "poor in some trainings and better in others" in text and "12\u00a0% of them" in text
+    assert "better than one would expect" in answers.q1(others[:1])
 
 
 def test_models_are_compared_within_a_seed():
