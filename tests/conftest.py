@@ -64,6 +64,8 @@ def noise():
 
 
 JUPYTER_BOOK = "from jupyter_book.cli.main import main; main()"
+# Of a kernel where two run at once. A run is the same again with as many threads, not with others.
+THREADS = str(max(1, (os.cpu_count() or 1) // 2))
 QUICK = {"images": 512, "epochs": 1}  # a chapter runs in seconds, and its digits look like it
 
 
@@ -137,7 +139,7 @@ def quick_book(tmp_path_factory: pytest.TempPathFactory, executed) -> Path:
     # Two at once, as a build runs them, the page that needs all models last.
     pages = sorted((root / "book").glob("*.ipynb"), key=lambda path: path.stem == "index")
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(2) as pool:
-        patch.setenv("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // 2)))
+        patch.setenv("OMP_NUM_THREADS", THREADS)
         for path, ran in zip(pages, pool.map(executed, [p.stem for p in pages]), strict=True):
             shutil.copy(ran, path)
     config = root / "book" / "_config.yml"

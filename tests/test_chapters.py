@@ -12,7 +12,7 @@ from pathlib import Path
 import nbformat
 import papermill
 import pytest
-from conftest import NOT_COMPARED
+from conftest import NOT_COMPARED, THREADS
 
 BOOK = Path(__file__).resolve().parents[1] / "book"
 PAGES = sorted(path.stem for path in BOOK.glob("*.ipynb"))
@@ -108,6 +108,7 @@ def test_a_chapter_runs_and_is_otherwise_left_as_it_was(name, executed):
 def test_two_runs_with_stores_of_their_own_have_the_same_outputs(
     quick_chapter, nb_regression, tmp_path, monkeypatch, own_cache
 ):
+    monkeypatch.setenv("OMP_NUM_THREADS", THREADS)
     first = tmp_path / "first.ipynb"
     papermill.execute_notebook(quick_chapter("beta_zero"), first, cwd=BOOK, progress_bar=False)
     fresh = tmp_path / "fresh"
