@@ -141,14 +141,16 @@ def cluster(tmp_path, own_cache):
     theirs.mkdir()
     (theirs / "classifiers").symlink_to(own_cache / "classifiers")  # fitted once for all tests
 
-    def with_its_own_store(folder: str) -> None:
+    folder = str(theirs)
+
+    def with_its_own_store() -> None:
         own = Path(folder) / f"worker-{os.getpid()}"
         own.mkdir()
         (own / "classifiers").symlink_to(Path(folder) / "classifiers")
         os.environ["VAE_NB_CACHE"] = str(own)
 
     with sweep.connect("local", 2) as client:
-        client.run(with_its_own_store, str(theirs))
+        client.register_worker_callbacks(with_its_own_store)  # of the one in a dead one's place too
         yield client
 
 
