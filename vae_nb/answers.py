@@ -126,7 +126,7 @@ share named with confidence to {ae.percent.confident_mixture}: {proof}.
             FEW,
             "poor",
             "better than one would expect",
-            "poor in some trainings and better in others",
+            "by this measure neither clearly poor nor clearly better",
         ),
         proof="most of the fault was the prior's, which did not match. What is left to real images "
         "is the decoder's, or the mixture's"
@@ -162,7 +162,7 @@ curve may flatten there because the learning rate falls to zero).
             HARDLY_ANY,
             "poor",
             "not all poor",
-            "poor in some trainings and better in others",
+            "by this measure neither clearly poor nor clearly better",
         ),
         rising="keeps rising"
         if slope.low > 0 and rising.low > GROWTH

@@ -168,7 +168,7 @@ def connect(address: str, workers: int) -> Iterator[Any]:
         return
     threads = str(max(1, (os.cpu_count() or 1) // workers))
     # In place of dask's own, which are one thread, and to give freed memory back at once: in a
-    # training, which asks for the same again in the next step, that is a third of the time.
+    # training, which asks for the same again in the next step, that was a quarter of the time.
     libraries = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     given = {"distributed.nanny.pre-spawn-environ": dict.fromkeys(libraries, threads)}
     with (
