@@ -1,8 +1,8 @@
-"""What did the sweep find? The table that is kept with the book, and how a live run compares.
+"""The archived trainings of the book, and how a run of this build joins them.
 
-``archive.json`` is written by ``python -m vae_nb.sweep`` at the defaults. A run of the present
-build joins the archived runs that differ from it by the seed alone: its numbers then carry an
-interval over seeds, and those that lie where another seed would hardly put them are named.
+``archive.json`` is written by ``vae-nb sweep`` at the defaults. A run of this build joins the
+archived runs that differ from it by the seed alone: its numbers then have an interval over seeds,
+and numbers outside of the interval that the archive predicts for one more seed are reported.
 """
 
 from __future__ import annotations
@@ -12,42 +12,58 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vae_nb.evaluation.interval import Measured, of_mean, of_next, over_seeds
-from vae_nb.store import Run
-from vae_nb.training import Recipe
+from vae_nb import metrics, runs
+from vae_nb.metrics import METRICS
+from vae_nb.metrics.intervals import (
+    Estimate,
+    difference,
+    mean_ci,
+    pool_seeds,
+    prediction_interval,
+)
+from vae_nb.recipe import Recipe
+from vae_nb.runs import Run
 
-Evidence = Mapping[str, Mapping[str, Measured]]  # numbers by role, see `claims`
+Numbers = Mapping[str, Estimate]  # of one run, by metric
+Evidence = Mapping[str, Numbers]  # of several runs, by role; "real" has those of real images
 
 ARCHIVE = Path(__file__).with_name("archive.json")
-# Numbers whose place among the archived ones is checked in every build, and the difference in
-# each that means nothing.
-WATCHED = {"mse_sample": 0.0, "rate": 0.01, "fid_prior": 0.0, "confident_prior": 0.01}
+COLLAPSED_RATE = 1.0  # nats: a VAE whose rate is at most this carries next to nothing
+# Numbers that every build compares with the archive, and the tolerance of each.
+COMPARED = {"mse_sample": 0.0, "rate": 0.01, "fid_prior": 0.0, "confident_prior": 0.01}
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One run of the sweep: its recipe, what was measured, and small pictures (PNG, base64).
+    """An archived run: its recipe, its measures, and small pictures (PNG in base64).
 
-    ``beta`` is the weight of the KL that it was fitted with; a sigma-VAE found its own.
+    ``beta`` is the weight of the KL that it was fitted with; a sigma-VAE found its own. ``code``
+    has the digests of the code that trained ("weights") and measured ("measures") it.
     """
 
     recipe: Recipe
     beta: float
-    measured: Mapping[str, Measured]
+    measured: Numbers
     pictures: Mapping[str, str]
     made: Mapping[str, Any]
+    code: Mapping[str, Any]
 
     @property
     def objective(self) -> float:
         """The held-out objective at its beta."""
-        kl = self.measured["rate"].value / self.recipe.latent_dim
-        return self.measured["mse_sample"].value + self.beta * kl
+        return objective(self.measured, self.beta, self.recipe.latent_dim)
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether it is a VAE whose code carries next to nothing."""
+        return "rate" in self.measured and self.measured["rate"].value <= COLLAPSED_RATE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +80,7 @@ class Archive:
         return sorted({row.beta for row in self.rows if row.recipe.model == "vae"})
 
     def of(self, model: str, beta: float = 0.0) -> list[Row]:
-        """The rows of one model, a seed each."""
+        """The rows of one model, one for each seed."""
         return [row for row in self.rows if (row.recipe.model, row.recipe.beta) == (model, beta)]
 
     def alike(self, recipe: Recipe) -> list[Row]:
@@ -73,46 +89,84 @@ class Archive:
             row for row in self.rows if dataclasses.replace(row.recipe, seed=recipe.seed) == recipe
         ]
 
-    def over_seeds(self, model: str, beta: float, name: str) -> Measured:
-        """One number of one model, with its interval over seeds and held-out images."""
-        return over_seeds([row.measured[name] for row in self.of(model, beta)])
+    def pooled(self, model: str, beta: float, name: str) -> Estimate:
+        """One number of one model, with its interval over seeds and held-out images.
 
-    def against_beta(self, name: str, at_least: float = 0.0) -> dict[float, Measured]:
-        """One number of the VAEs by beta, from the smallest beta that is wanted."""
+        Raises :class:`KeyError` where a row lacks it.
+        """
+        return pool_seeds([row.measured[name] for row in self.of(model, beta)])
+
+    def against_beta(self, name: str, at_least: float = 0.0) -> dict[float, Estimate]:
+        """One number of the VAEs by beta, from the beta ``at_least`` on."""
         betas = [beta for beta in self.betas if beta >= at_least]
-        return {beta: self.over_seeds("vae", beta, name) for beta in betas}
+        return {beta: self.pooled("vae", beta, name) for beta in betas}
 
     def best(self, name: str) -> float:
-        """The beta with the smallest mean of a number."""
+        """The beta of the VAEs with the best mean of a metric."""
         values = self.against_beta(name)
-        return min(values, key=lambda beta: values[beta].value)
+        choose = max if METRICS[name].better == "higher" else min
+        return choose(values, key=lambda beta: values[beta].value)
+
+    def rivals(self, name: str) -> list[float]:
+        """The betas whose metric does not differ significantly from that of the best beta.
+
+        VAEs are compared within each seed.
+        """
+        best = self.best(name)
+        by_seed = {row.recipe.seed: row.measured[name] for row in self.of("vae", best)}
+
+        def tied(beta: float) -> bool:
+            rows = [row for row in self.of("vae", beta) if row.recipe.seed in by_seed]
+            apart = pool_seeds(
+                [difference(row.measured[name], by_seed[row.recipe.seed]) for row in rows]
+            )
+            return apart.low <= 0 <= apart.high
+
+        return [beta for beta in self.betas if beta != best and tied(beta)]
 
     def relative_spread(self, name: str) -> tuple[float, int]:
-        """Standard deviation over seeds relative to the mean, pooled over models; its freedom.
+        """The standard deviation over seeds relative to the mean, and its degrees of freedom.
 
-        Collapsed models are left out: what is left of their rate is noise.
+        Pooled over models. Collapsed ones are left out: what is left of their rate is noise.
         """
         squares, freedom = 0.0, 0
         for key in {(row.recipe.model, row.recipe.beta) for row in self.rows}:
             rows = [row for row in self.of(*key) if name in row.measured]
-            if len(rows) < 2 or any(
-                "rate" in r.measured and r.measured["rate"].value < 1 for r in rows
-            ):
+            if len(rows) < 2 or any(row.collapsed for row in rows):
                 continue
             values = np.array([row.measured[name].value for row in rows])
             squares += ((values / values.mean() - 1) ** 2).sum()
             freedom += len(values) - 1
         return math.sqrt(squares / max(freedom, 1)), freedom
 
-    def learned(self) -> Measured:
+    def learned(self) -> Estimate:
         """The beta that the sigma-VAEs found, over seeds."""
-        return of_mean([row.beta for row in self.of("sigma_vae")])
+        return mean_ci([row.beta for row in self.of("sigma_vae")])
 
     def crossing(self, name: str, level: float) -> tuple[float, float]:
         """The neighbouring betas between which the mean of a falling number passes ``level``."""
         values = self.against_beta(name)
         above = max(beta for beta, value in values.items() if value.value >= level)
         return above, min(beta for beta in values if beta > above)
+
+    def over_separate(self, curve: Mapping[float, Numbers], recipe: Recipe) -> dict[float, float]:
+        """The objective along the curve of a multi-rate VAE over that of separate trainings.
+
+        By archived beta; of the separate ones, the median. ``recipe`` is that of the multi-rate
+        VAE: of another data set or number of latents, nothing is comparable.
+        """
+        ratios, kind = {}, (recipe.dataset, recipe.latent_dim)
+        for beta in self.betas:
+            rows = self.of("vae", beta)
+            if beta in curve and {(r.recipe.dataset, r.recipe.latent_dim) for r in rows} == {kind}:
+                separate = statistics.median(row.objective for row in rows)
+                ratios[beta] = objective(curve[beta], beta, recipe.latent_dim) / separate
+        return ratios
+
+
+def objective(numbers: Numbers, beta: float, latent_dim: int) -> float:
+    """The held-out objective: squared error of a sample, and beta times the KL per latent."""
+    return numbers["mse_sample"].value + beta * numbers["rate"].value / latent_dim
 
 
 @functools.cache
@@ -126,24 +180,39 @@ def load(path: Path = ARCHIVE) -> Archive:
     if found != written:
         raise ValueError(
             f"{path} is damaged: its digest is {found}, not {written}; take it from the "
-            "repository again, or write it anew with python -m vae_nb.sweep"
+            "repository again, or write it anew with `vae-nb sweep`"
         )
     rows = [
         Row(
-            Recipe(**row["recipe"]),
-            row["beta"],
-            {name: Measured(*values) for name, values in row["measured"].items()},
-            row["pictures"],
-            row["made"],
+            **row
+            | {
+                "recipe": Recipe(**row["recipe"]),
+                "measured": {name: Estimate(*values) for name, values in row["measured"].items()},
+            }
         )
         for row in kept["runs"]
     ]
     return Archive(rows, kept["versions"], found)
 
 
-def digest(runs: list[dict[str, Any]]) -> str:
-    """A name of the rows as they are kept in JSON."""
-    return hashlib.sha256(json.dumps(runs, sort_keys=True).encode()).hexdigest()[:16]
+def digest(rows: list[dict[str, Any]]) -> str:
+    """A name of the rows as they are written in JSON."""
+    return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def code(recipe: Recipe) -> dict[str, Any]:
+    """The digests of today's code that trains ("weights") and measures ("measures") a recipe."""
+    return {"weights": runs.code(recipe), "measures": metrics.code(recipe)}
+
+
+def stale(rows: Iterable[Row]) -> list[Row]:
+    """The rows that were trained or measured by other code than today's."""
+    return [
+        row
+        for row in rows
+        if row.code["weights"] != runs.code(row.recipe)
+        or row.code["measures"] != metrics.code(row.recipe)
+    ]
 
 
 def others(recipe: Recipe) -> list[Row]:
@@ -151,50 +220,47 @@ def others(recipe: Recipe) -> list[Row]:
     return [row for row in load().alike(recipe) if row.recipe.seed != recipe.seed]
 
 
-def seeds(evidence: Evidence, runs: Mapping[str, Run]) -> list[Evidence]:
-    """``evidence`` (numbers by role) of this build, then that of every other seed in the archive.
+def join(evidence: Evidence, runs: Mapping[str, Run]) -> list[Evidence]:
+    """``evidence`` of this build, then that of every other seed in the archive.
 
     ``runs`` are this build's runs by role; a role without one is the same in all seeds. A seed
     counts if the archive has it for every role, so that models are compared within a seed: the
     same seed gives them the same order of images and the same initial weights where they agree.
+    An archived row may lack a number that is measured since; what needs it leaves that seed out
+    (see ``report.question.Criterion``).
     """
-    archived = {
-        role: {
-            row.recipe.seed: row.measured
-            for row in others(run.recipe)
-            if evidence[role].keys() <= row.measured.keys()
-        }
+    by_seed = {
+        role: {row.recipe.seed: row.measured for row in others(run.recipe)}
         for role, run in runs.items()
     }
-    common = set.intersection(*map(set, archived.values())) if archived else set()
+    common = set.intersection(*(set(rows) for rows in by_seed.values())) if by_seed else set()
     return [
         evidence,
         *(
-            {**evidence, **{role: rows[seed] for role, rows in archived.items()}}
+            {**evidence, **{role: rows[seed] for role, rows in by_seed.items()}}
             for seed in sorted(common)
         ),
     ]
 
 
-def strays(run: Run, measured: Mapping[str, Measured]) -> dict[str, tuple[Measured, Measured]]:
-    """The watched numbers of ``run`` that lie outside of where the archive expects one more run.
+def outliers(run: Run, measured: Numbers) -> dict[str, tuple[Estimate, Estimate]]:
+    """The compared numbers of ``run`` outside of the interval that the archive predicts for them.
 
-    By name: the live number, and the archived mean with the 99 % interval for one more seed. Three
-    seeds alone say little about a spread; where the relative spread of all models is larger, that
-    is taken. Of a collapsed model only error and rate are asked: it draws one picture, to which the
-    classifier gives all its confidence or, after a rounding, none.
+    By name: the number of this build, and the archived mean with the 99 % prediction interval for
+    one more seed. Three seeds alone say little about a spread; where the relative spread of all
+    models is larger, that is taken. Of a collapsed model only error and rate are compared: it draws
+    one picture, which the classifier classifies with confidence or, after a rounding, does not.
     """
     rows = load().alike(run.recipe)
-    collapsed = any("rate" in row.measured and row.measured["rate"].value < 1 for row in rows)
     found = {}
-    for name, negligible in WATCHED.items():
-        if collapsed and name not in ("mse_sample", "rate"):
+    for name, tolerance in COMPARED.items():
+        if name not in ("mse_sample", "rate") and any(row.collapsed for row in rows):
             continue
         archived = [row.measured[name].value for row in rows if name in row.measured]
         if len(archived) < 2 or name not in measured:
             continue
-        expected = of_next(archived, 0.99, load().relative_spread(name))
-        low, high = expected.low - negligible, expected.high + negligible
+        expected = prediction_interval(archived, 0.99, load().relative_spread(name))
+        low, high = expected.low - tolerance, expected.high + tolerance
         if not low <= measured[name].value <= high:
-            found[name] = measured[name], Measured(expected.value, low, high)
+            found[name] = measured[name], Estimate(expected.value, low, high)
     return found

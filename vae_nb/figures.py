@@ -1,17 +1,25 @@
-"""How does it look? One function for each figure; each returns a :class:`LiveFigure`.
+"""The figures of the book: one function each, from measured records to a :class:`LiveFigure`.
 
-Nothing is computed here. Figures are transparent with mid-grey ink, so that they read on a light
-and on a dark page; digits keep their own grey levels. The colours differ for colour-blind readers
-as well, and stand out from white and from black (tests/test_figures.py computes both).
+Nothing is measured here; captions and alternative texts stand in ``figures.md``. Figures are
+transparent with mid-grey ink, so that they read on a light and on a dark page; images keep their
+own grey levels. The colours differ for colour-blind readers as well, and stand out from white and
+from black (``tests/test_figures.py`` computes both).
 """
 
 from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
 import io
-from collections.abc import Sequence
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import cycle
+from pathlib import Path
+from typing import Any
 
+import jinja2
 import matplotlib
 import numpy as np
 import torch
@@ -22,7 +30,13 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from torch import Tensor
 
-from vae_nb.evaluation.interval import Measured
+from vae_nb.metrics import METRICS, number
+from vae_nb.metrics.intervals import Estimate
+from vae_nb.metrics.paths import PAIRS
+from vae_nb.metrics.probes import NOISE_LABELS
+from vae_nb.metrics.samples import CONFIDENT
+from vae_nb.models import sample_prior
+from vae_nb.runs import Run
 from vae_nb.training import History
 
 INK = "#757575"  # 4.5 to 1 on white and on black, the grounds of the two themes
@@ -35,26 +49,74 @@ _BETA_COLOURS = {
     2e-1: "#C81C00",
     1e1: "#835183",
 }
-_STYLE = {
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "savefig.facecolor": "none",
-    "text.color": INK,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": "medium",
-    "font.size": 12,
-    "legend.fontsize": "small",  # 10: the smallest that there is
-    "legend.frameon": False,
-    "svg.fonttype": "none",
-}
+_GROUNDS = ("figure.facecolor", "axes.facecolor", "savefig.facecolor")
+_INKED = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
+_STYLE: dict[Any, Any] = dict.fromkeys(_GROUNDS, "none") | dict.fromkeys(_INKED, INK)
+_STYLE |= {"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False}
+# A small legend has 10 points: the smallest text that there is.
+_STYLE |= {"font.size": 12, "axes.titlesize": "medium", "legend.fontsize": "small"}
+_styled = matplotlib.rc_context(_STYLE)  # a decorator: what the function draws has this style
 _DPI = 192  # twice the 96 px of a CSS inch: sharp on a phone
 # A phone shows 3.7 inches: a wider figure is shrunk, and its smallest text then has 9 of 13 pixels.
 _WIDTH = 5.4
+_SAMPLES = 30  # that a figure draws of a run
+_MUCH = 0.1  # nats, of one latent
+_ZERO = 3e-5  # where beta = 0 stands on a logarithmic axis
+_SAME_PLACE = 0.05  # nats: points below this rate are in one place
+_LINES = {":": "dotted", "--": "dashed", "-.": "dash-dotted", "-": "solid"}
+_BASELINES = {"pixels": ":", "PCA": "--"}  # lines of what has no colour of its own
+
+
+@dataclasses.dataclass(frozen=True)
+class Series:
+    """A line: estimates by what the horizontal axis has. Without ``beta`` it is in grey."""
+
+    label: str
+    values: Mapping[float, Estimate]
+    beta: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """A model at two of its measures. Without ``beta`` it is in grey."""
+
+    label: str
+    x: Estimate
+    y: Estimate
+    beta: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Panel:
+    """Lines under one title, and rings for what this build measured (``here``).
+
+    Intervals end at 0, unless the measure is ``signed`` (a log-likelihood).
+    """
+
+    title: str
+    series: Sequence[Series]
+    here: Mapping[float, Estimate] = dataclasses.field(default_factory=dict)
+    signed: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """Images of one model, each ``(n, 1, 28, 28)``; its rate in nats and its squared error."""
+
+    label: str
+    reconstructions: Tensor
+    samples: Tensor
+    rate: Estimate | None = None
+    error: Estimate | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Counts:
+    """A count of each pair of one model, ``(pairs,)``."""
+
+    label: str
+    values: np.ndarray
+    beta: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,52 +148,54 @@ class LiveFigure:
             metadata={"vae_nb": "caption"},
         )
 
+    @_styled
     def png(self) -> bytes:
         """The figure as PNG, two pixels for each CSS pixel; the same bytes for the same figure."""
         buffer = io.BytesIO()
-        with matplotlib.rc_context(_STYLE):
-            self.figure.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None})
+        self.figure.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None})
         return buffer.getvalue()
 
 
-def _new(width: float, height: float) -> Figure:
-    """An empty figure in our style, in CSS inches; outside pyplot, so nothing is left open."""
-    return Figure(figsize=(width, height), layout="constrained")
+def colour(beta: float | None) -> tuple[float, float, float]:
+    """The colour (red, green, blue) of the VAE with this beta; None is grey, as the autoencoder."""
+    if beta is None:
+        return to_rgb(INK)
+    nodes = np.log10(list(_BETA_COLOURS))
+    channels = np.array([to_rgb(each) for each in _BETA_COLOURS.values()]).T
+    red, green, blue = (np.interp(np.log10(max(beta, 1e-9)), nodes, each) for each in channels)
+    return float(red), float(green), float(blue)
 
 
-def training_curves(history: History, name: str) -> LiveFigure:
+# --- Training ---
+
+
+@_styled
+def training_curves(run: Run | History, name: str = "training-curves") -> LiveFigure:
     """Reconstruction loss and KL at every step (thin: the batch; thick: a running mean).
 
     Dots are the held-out values after each epoch.
     """
-    last = history.held_out[-1]
-    kl = f"{last['kl']:.3g}" if last["kl"] >= 1e-4 else "less than 0.0001"
-    of_kl = f" and the KL at {kl} nats per latent" if any(history.kl) else ""
-    finding = f"On held-out images the reconstruction loss ends at {last['mse_sample']:.4f}{of_kl}"
-    with matplotlib.rc_context(_STYLE):
-        panels = [(history.reconstruction, "mse_sample", RECONSTRUCTION, "reconstruction loss")]
-        if any(history.kl):  # an autoencoder has none
-            panels.append((history.kl, "kl", KL, "KL, nats per latent"))
-        figure = _new(min(3.4 * len(panels), _WIDTH), 2.7)
-        epochs = np.arange(1, len(history.held_out) + 1)
-        places = figure.subplots(1, len(panels), squeeze=False)[0]
-        for axes, (values, held_out, colour, title) in zip(places, panels, strict=True):
+    history = run.history if isinstance(run, Run) else run
+    panels = [(history.reconstruction, "reconstruction", RECONSTRUCTION, "reconstruction loss")]
+    if any(history.kl):  # an autoencoder has none
+        panels.append((history.kl, "kl", KL, "KL, nats per latent"))
+    figure, places = _subplots(min(3.4 * len(panels), _WIDTH), 2.7, 1, len(panels))
+    for axes, (values, key, ink, title) in zip(places[0], panels, strict=True):
+        ends = [epoch[key] for epoch in history.held_out]
+        if values:  # a run at one beta of many has no curves
             x = (np.arange(len(values)) + 1) / history.steps_per_epoch
-            ends = [epoch[held_out] for epoch in history.held_out]
-            axes.plot(x, values, color=colour, alpha=0.3, linewidth=0.8)
-            axes.plot(x, _running_mean(values), color=colour, linewidth=1.8, label="training")
-            axes.plot(epochs, ends, "o", color=colour, markeredgecolor="white", label="held out")
-            axes.set(xlabel="epoch", title=title)
-            # The first steps are far off the scale of all that follows.
-            top = max(np.quantile(values, 0.97), *ends)
-            axes.set_ylim(0, 1.15 * top if top > 0 else 1)
-            axes.legend()
-    return LiveFigure(
-        figure,
-        name,
-        f"Training curves, with held-out values after each epoch as dots. {finding}.",
-        f"Line charts over the epochs of training. {finding}.",
-    )
+            axes.plot(x, values, color=ink, alpha=0.3, linewidth=0.8)
+            axes.plot(x, _running_mean(values), color=ink, linewidth=1.8, label="training")
+        epochs = np.arange(1, len(ends) + 1)
+        axes.plot(epochs, ends, "o", color=ink, markeredgecolor="white", label="held out")
+        axes.set(xlabel="epoch", title=title)
+        # The first steps are far off the scale of all that follows.
+        top = np.nanmax([0.0, np.quantile(values or [0.0], 0.97), *ends])
+        axes.set_ylim(0, 1.15 * top if top > 0 else 1)
+        axes.legend()
+    end = history.held_out[-1]
+    facts = {"error": end["reconstruction"], "kl": end["kl"] if len(panels) > 1 else None}
+    return _live(figure, name, "training_curves", epochs=len(history.held_out), **facts)
 
 
 def _running_mean(values: Sequence[float], share: float = 0.02) -> np.ndarray:
@@ -140,569 +204,496 @@ def _running_mean(values: Sequence[float], share: float = 0.02) -> np.ndarray:
     return np.convolve(padded, np.ones(window) / window, mode="valid")
 
 
+# --- Images ---
+
+
 def reconstructions(
-    originals: Tensor, decoded: Sequence[tuple[str, Tensor, Measured]], name: str
+    originals: Tensor,
+    rows: Tensor | Run | Mapping[str, Tensor | Run],
+    name: str = "reconstructions",
+    errors: Mapping[str, Estimate] = {},
 ) -> LiveFigure:
-    """Held-out images over their reconstructions: rows ``(label, (n, 1, 28, 28), MSE of all)``."""
-    rows = [("original", originals), *((label, images) for label, images, _ in decoded)]
-    errors = ", ".join(f"{label}: {error.value:.4f}" for label, _, error in decoded)
+    """Held-out images ``(n, 1, 28, 28)`` over their reconstructions, a row for each label.
+
+    A run makes its own, a VAE from the posterior mean. ``errors`` are mean squared errors over the
+    whole held-out set, by label.
+    """
+    images = _by_label(rows, "reconstruction", lambda run: run.decode(run.encode(originals)))
     return _image_rows(
-        rows,
+        {"original": originals} | images,
         name,
-        "Held-out images (top) and their reconstructions. Mean squared error over the whole "
-        f"held-out set: {errors}.",
-        f"{len(originals)} images and below them their reconstructions. Mean squared error: "
-        f"{errors}.",
+        "reconstructions",
+        count=len(originals),
+        errors=errors,
+        identical=_identical(images),
     )
 
 
 def samples(
-    grids: Sequence[tuple[str, Tensor, Measured]], name: str, columns: int = 6
+    grids: Tensor | Run | Mapping[str, Tensor | Run],
+    name: str = "samples",
+    confident: Mapping[str, Estimate] = {},
+    columns: int = 6,
 ) -> LiveFigure:
-    """Grids of samples side by side: ``(title, (n, 1, 28, 28), confident share of 10,000)``."""
-    shares = ", ".join(f"{title}: {100 * share.value:.0f}\u00a0%" for title, _, share in grids)
+    """Grids of samples ``(n, 1, 28, 28)`` side by side, one for each label.
+
+    A run draws its own from N(0, I), with its recipe's seed. ``confident`` are the shares that are
+    classified with confidence, by label.
+    """
+
+    def draw(run: Run) -> Tensor:
+        count = max(columns, _SAMPLES // columns * columns)  # whole rows
+        return run.decode(sample_prior(count, run.latent_dim, run.recipe.seed))
+
+    images = _by_label(grids, "", draw)
     return _image_grids(
-        [(title, images) for title, images, _ in grids],
+        images,
         name,
-        "Samples, not chosen by hand. Share of 10,000 such samples that our classifier gives a "
-        f"label with at least 95 % confidence: {shares}.",
-        f"Grids of sampled images. Share that the classifier names with confidence: {shares}.",
+        "samples",
         columns,
+        count=max(map(len, images.values())),
+        labels=[label for label in images if label],
+        confident=confident,
+        identical=_identical(images),
+        threshold=CONFIDENT,
     )
 
 
 def interpolations(
-    rows: Sequence[tuple[str, Tensor]], name: str, strokes: Sequence[tuple[str, Measured]]
+    rows: Mapping[str, Tensor], name: str = "interpolations", strokes: Mapping[str, Estimate] = {}
 ) -> LiveFigure:
-    """Paths between two images: rows ``(label, (steps, 1, 28, 28))``, both ends decoded.
+    """Paths between two images, ``(steps, 1, 28, 28)`` by label, both ends decoded.
 
-    ``strokes`` are the extra strokes at the midpoint, by model, over all pairs.
+    ``strokes`` are the extra strokes at the midpoint over all pairs, by model.
     """
-    breaks = ", ".join(f"{label}: {extra.value:+.2f}" for label, extra in strokes)
-    change = max((path - path[:1]).abs().mean(dim=(1, 2, 3)).max().item() for _, path in rows)
-    way = (
-        "equal steps between their codes"
-        if change > 0.01
-        else "steps that all show one picture, in which nothing can break"
-    )
-    return _image_rows(
-        rows,
-        name,
-        f"From one image to another in {way}; both ends are "
-        f"reconstructions. Extra strokes at the midpoint, mean over 1,000 pairs: {breaks}.",
-        f"{len(rows)} rows, each from one image to another in {way}. Extra strokes at the "
-        f"midpoint: {breaks}.",
-        scale=0.55,
-    )
+    identical = len(_identical(rows)) == len(rows)
+    facts = {"count": len(rows), "identical": identical, "strokes": strokes, "pairs": PAIRS}
+    return _image_rows(rows, name, "interpolations", 0.55, **facts)
 
 
-def latent_rates(models: Sequence[tuple[str, Tensor, Measured]], name: str) -> LiveFigure:
-    """KL of every latent, largest first: ``(label, (M,) in nats, active units)`` for each model."""
-    found = ", ".join(
-        f"{label}: {units.value:.0f} of {len(rates)} ({int((rates > 0.1).sum())} above 0.1 nats)"
-        for label, rates, units in models
-    )
-    with matplotlib.rc_context(_STYLE):
-        figure = _new(_WIDTH, 2.3)
-        panels = figure.subplots(1, len(models), squeeze=False, sharey=True)[0]
-        for axes, (label, rates, _) in zip(panels, models, strict=True):
-            ordered = rates.sort(descending=True).values.numpy()
-            axes.bar(np.arange(1, len(ordered) + 1), ordered, color=KL, width=0.9)
-            axes.set(title=label, xlabel="latent")
-            if ordered[0] < 1e-3:
-                axes.text(0.5, 0.5, "all below 0.001 nats", transform=axes.transAxes, ha="center")
-        panels[0].set_ylabel("KL, nats")
-        # A collapsed model's KL is noise: do not blow it up to the height of the panel.
-        panels[0].set_ylim(0, max(0.1, 1.05 * max(float(rates.max()) for _, rates, _ in models)))
-    return LiveFigure(
-        figure,
-        name,
-        f"The KL of each latent on held-out images, largest first. Active units: {found}.",
-        f"Bar charts of the KL of each latent, falling from left to right. Active: {found}.",
-    )
+def latent_planes(planes: Mapping[str, Tensor], name: str, axes: str) -> LiveFigure:
+    """What models decode on a square grid over two latents, ``(n * n, 1, 28, 28)`` by label.
+
+    ``axes`` says which latents of which model lead across and up.
+    """
+    columns = round(max(map(len, planes.values())) ** 0.5)
+    return _image_grids(planes, name, "latent_planes", columns, 0.29, count=len(planes), axes=axes)
 
 
-def colour(beta: float | None) -> tuple[float, float, float]:
-    """The colour of the VAE with this beta; None is the autoencoder or whatever has none."""
-    if beta is None:
-        return to_rgb(INK)
-    nodes = np.log10(list(_BETA_COLOURS))
-    place = np.clip(np.log10(max(beta, 1e-9)), nodes[0], nodes[-1])
-    channels = np.array([to_rgb(each) for each in _BETA_COLOURS.values()]).T
-    return tuple(float(np.interp(place, nodes, channel)) for channel in channels)
+@_styled
+def picture_strip(rows: Mapping[str, Sequence[str]], name: str, finding: str) -> LiveFigure:
+    """Rows of small pictures, PNGs in base64 by label, as the archive keeps them."""
+    columns = max(map(len, rows.values()))
+    figure, places = _subplots(_WIDTH, 0.4 * len(rows) + 0.1, len(rows), columns)
+    for line, (label, pictures) in zip(places, rows.items(), strict=True):
+        for axes, picture in zip(line, pictures, strict=False):
+            _show(axes, imread(io.BytesIO(base64.b64decode(picture))))
+        for axes in line[len(pictures) :]:
+            axes.set_visible(False)
+        line[0].set_ylabel(label, rotation=0, ha="right", va="center")
+    facts = {"labels": list(rows), "columns": columns, "finding": finding}
+    return _live(figure, name, "picture_strip", **facts)
 
 
-def _with_interval(
-    axes: Axes, x: Sequence[float], values: Sequence[Measured], **style: object
-) -> None:
-    middle = np.array([each.value for each in values])
-    ends = np.array([[each.low, each.high] for each in values]).T
-    axes.errorbar(x, middle, abs(ends - middle), **({"capsize": 2.5, "marker": "o"} | style))
-
-
-# Models are passed as (label, beta or None, values).
-Model = tuple[str, float | None, Sequence[Measured]]
-
-
-def extra_strokes(models: Sequence[Model], thresholds: Sequence[float], name: str) -> LiveFigure:
-    """Extra strokes at midpoints against the threshold of ink, with intervals, by model."""
-    with matplotlib.rc_context(_STYLE):
-        figure = _new(_WIDTH, 2.8)
-        axes = figure.subplots()
-        for index, (label, beta, values) in enumerate(models):
-            x = np.array(thresholds) + 0.008 * (index - len(models) / 2)
-            _with_interval(axes, x, values, color=colour(beta), label=label)
-        axes.axhline(0, color=INK, linewidth=0.8)
-        axes.set(xlabel="threshold of ink", ylabel="extra strokes", xticks=thresholds)
-        _legend_outside(axes)
-    found = "; ".join(
-        f"{label}: {', '.join(f'{each.value:+.2f}' for each in values)}"
-        for label, _, values in models
-    )
-    return LiveFigure(
-        figure,
-        name,
-        "Strokes at the midpoint beyond those of the ends, mean over 1,000 pairs with 95 % "
-        f"intervals, at ink thresholds {', '.join(map(str, thresholds))}: {found}.",
-        f"Line chart of extra strokes against the ink threshold: {found}.",
-    )
-
-
-def _legend_outside(axes: Axes, **options: object) -> None:
-    place = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}
-    axes.legend(**(place | options))
-
-
-def stroke_distribution(
-    models: Sequence[tuple[str, float | None, np.ndarray]], name: str
+@_styled
+def reconstruction_by_beta(
+    frames: Sequence[Column], name: str, finding: str, columns: int = 5
 ) -> LiveFigure:
-    """How many pairs gain or lose how many strokes: ``(label, beta, (pairs,))`` for each model."""
+    """One reconstruction beside one sample by beta, row by row; frames of one image each."""
+    rows = -(-len(frames) // columns)
+    figure, places = _subplots(1.06 * columns, 0.75 * rows, rows, columns)
+    for axes, frame in zip(places.flat, frames, strict=False):
+        _show(axes, _tile(torch.cat([frame.reconstructions, frame.samples]), 2))
+        axes.set_title(frame.label, fontsize="small", pad=3)
+    for axes in places.flat[len(frames) :]:
+        axes.set_visible(False)
+    return _live(figure, name, "reconstruction_by_beta", count=len(frames), finding=finding)
+
+
+@_styled
+def beta_strip(columns: Sequence[Column], name: str, finding: str) -> LiveFigure:
+    """What beta does: reconstructions over samples, a column for each model."""
+    width = min(0.7 * len(columns) + 0.5, _WIDTH)
+    figure, (tops, bottoms) = _subplots(width, 4.4, 2, len(columns))
+    measured = any(column.rate or column.error for column in columns)
+    for column, top, bottom in zip(columns, tops, bottoms, strict=True):
+        _show(top, _tile(column.reconstructions, 1))
+        _show(bottom, _tile(column.samples, 1))
+        top.set_title(column.label, fontsize="small")
+        if measured:
+            numbers = _shown(column.rate, "rate"), _shown(column.error, "mse_sample")
+            bottom.set_xlabel("\n".join(numbers), fontsize="small")
+    tops[0].set_ylabel("reconstructions")
+    bottoms[0].set_ylabel("samples")
+    if measured:  # level with the numbers below the columns
+        offset = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "top"}
+        bottoms[0].annotate("nats\nerror", (0, 0), (-6, -4), ha="right", fontsize="small", **offset)
+    facts = {"count": len(columns), "measured": measured, "finding": finding}
+    return _live(figure, name, "beta_strip", **facts)
+
+
+# --- Latents ---
+
+
+@_styled
+def latent_rates(
+    rates: Mapping[str, Tensor], name: str, active: Mapping[str, Estimate] = {}
+) -> LiveFigure:
+    """The KL of each latent in nats, ``(M,)``, and the ``active`` units, both by label."""
+    figure, places = _subplots(_WIDTH, 2.3, 1, len(rates), sharey=True)
+    for axes, (label, of_latents) in zip(places[0], rates.items(), strict=True):
+        # An estimated KL below 0 is noise.
+        ordered = of_latents.sort(descending=True).values.clamp(min=0).numpy()
+        axes.bar(np.arange(1, len(ordered) + 1), ordered, color=KL, width=0.9)
+        axes.set(title=label, xlabel="latent")
+        if ordered[0] < 1e-3:
+            axes.text(0.5, 0.5, "all below 0.001 nats", transform=axes.transAxes, ha="center")
+    places[0, 0].set_ylabel("KL, nats")
+    # A collapsed model's KL is noise: do not blow it up to the height of the panel.
+    places[0, 0].set_ylim(0, max(0.1, 1.05 * max(float(each.max()) for each in rates.values())))
+    above = {label: int((each > _MUCH).sum()) for label, each in rates.items()}
+    facts = {"rates": rates, "above": above, "much": _MUCH, "active": active}
+    return _live(figure, name, "latent_rates", **facts)
+
+
+@_styled
+def latent_map(betas: Sequence[float], rates: Tensor, name: str, finding: str) -> LiveFigure:
+    """The KL of each latent by beta: ``rates`` is ``(len(betas), M)``, in nats, columns sorted."""
+    figure, axes = _plot(3.4)
+    logs = np.log(np.maximum(betas, _ZERO))
+    half = np.diff(logs) / 2 if len(logs) > 1 else np.array([0.1])
+    edges = np.exp([logs[0] - half[0], *(logs[:-1] + half), logs[-1] + half[-1]])
+    latents = np.arange(rates.shape[1] + 1) + 0.5
+    norm = LogNorm(1e-2, max(1.0, float(rates.max())))
+    values = rates.T.clamp(min=1e-3).numpy()
+    mesh = axes.pcolormesh(edges, latents, values, norm=norm, cmap="cividis")
+    axes.set(xscale="log", xlabel="β", ylabel="latent")
+    axes.invert_yaxis()
+    figure.colorbar(mesh, ax=axes, label="KL, nats", extend="min")
+    return _live(figure, name, "latent_map", latents=rates.shape[1], finding=finding)
+
+
+# --- Lines and points ---
+
+
+@_styled
+def extra_strokes(series: Sequence[Series], name: str) -> LiveFigure:
+    """Extra strokes at midpoints by the threshold of ink, with intervals, a line for each model."""
+    figure, axes = _plot(2.8)
+    for index, each in enumerate(series):
+        _line(axes, each, _x(each) + 0.008 * (index - len(series) / 2))
+    axes.axhline(0, color=INK, linewidth=0.8)
+    thresholds = _union(series)
+    axes.set(xlabel="threshold of ink", ylabel="extra strokes", xticks=thresholds)
+    _legend_outside(axes)
+    facts = {"series": series, "thresholds": thresholds, "pairs": PAIRS}
+    return _live(figure, name, "extra_strokes", **facts)
+
+
+@_styled
+def stroke_distribution(counts: Sequence[Counts], name: str) -> LiveFigure:
+    """How many pairs gain or lose how many strokes at the midpoint, bars for each model."""
     bins = np.arange(-1.25, 2.5, 0.5)
     centres = (bins[:-1] + bins[1:]) / 2
-    with matplotlib.rc_context(_STYLE):
-        figure = _new(_WIDTH, 2.8)
-        axes = figure.subplots()
-        width = 0.44 / len(models)
-        for index, (label, beta, extra) in enumerate(models):
-            shares = np.histogram(np.clip(extra, -1, 2), bins)[0] / len(extra)
-            x = centres + width * (index - (len(models) - 1) / 2)
-            axes.bar(x, 100 * shares, width, color=colour(beta), label=label)
-        axes.set(xlabel="strokes at the midpoint beyond its ends", ylabel="% of pairs")
-        axes.set_xticks(centres, ["≤ -1", "-½", "0", "½", "1", "1½", "≥ 2"])
-        _legend_outside(axes)
-    torn = ", ".join(
-        f"{label}: {100 * np.mean(extra > 0):.0f}\u00a0%" for label, _, extra in models
-    )
-    return LiveFigure(
-        figure,
-        name,
-        "All pairs: how many strokes the midpoint has beyond the mean of its two ends. Share of "
-        f"pairs whose midpoint has more: {torn}.",
-        f"Bar chart of extra strokes over all pairs. Share of pairs with more strokes: {torn}.",
-    )
+    figure, axes = _plot(2.8)
+    width = 0.44 / len(counts)
+    for index, each in enumerate(counts):
+        shares = np.histogram(np.clip(each.values, -1, 2), bins)[0] / len(each.values)
+        x = centres + width * (index - (len(counts) - 1) / 2)
+        axes.bar(x, 100 * shares, width, color=colour(each.beta), label=each.label)
+    axes.set(xlabel="strokes at the midpoint beyond its ends", ylabel="% of pairs")
+    axes.set_xticks(centres, ["≤ -1", "-½", "0", "½", "1", "1½", "≥ 2"])
+    _legend_outside(axes)
+    more = {each.label: float(np.mean(each.values > 0)) for each in counts}
+    pairs = max(len(each.values) for each in counts)
+    return _live(figure, name, "stroke_distribution", more=more, pairs=pairs)
 
 
-def against_error(
-    models: Sequence[tuple[str, float | None, Measured, Measured]],
-    what: str,
-    name: str,
-    finding: str,
-) -> LiveFigure:
-    """A number against the squared error, ``(label, beta, error, number)`` for each model.
+@_styled
+def against_error(points: Sequence[Point], what: str, name: str, finding: str) -> LiveFigure:
+    """A measure (y, in words ``what``) against the squared error (x) of each model.
 
     Models at one error stand above each other, so that blur cannot pass for a virtue.
     """
-    with matplotlib.rc_context(_STYLE):
-        figure = _new(_WIDTH, 3.0)
-        axes = figure.subplots()
-        for label, beta, error, value in models:
-            spread = [[error.value - error.low], [error.high - error.value]]
-            _with_interval(
-                axes,
-                [error.value],
-                [value],
-                xerr=spread,
-                color=colour(beta),
-                marker="D" if beta is None else "o",
-                label=label,
-            )
-        axes.axhline(0, color=INK, linewidth=0.8)
-        axes.set(xlabel="squared error of reconstructions", ylabel=what, xscale="log")
-        axes.set_xticks([0.005, 0.01, 0.02, 0.05], ["0.005", "0.01", "0.02", "0.05"])
-        axes.minorticks_off()
-        _legend_outside(axes)
-    found = ", ".join(
-        f"{label}: {value.value:+.2f} at {error.value:.4f}" for label, _, error, value in models
-    )
-    return LiveFigure(
-        figure,
-        name,
-        f"{what.capitalize()} against the squared error of the model's reconstructions, archived "
-        f"runs with 95 % intervals. {finding}",
-        f"Scatter of {what} against the error. {found}.",
-    )
+    figure, axes = _plot(3.0)
+    for point in points:
+        marker = "o" if point.beta is not None else "D"
+        _cross(axes, point, marker=marker)
+    axes.axhline(0, color=INK, linewidth=0.8)
+    axes.set(xlabel="squared error of reconstructions", ylabel=what, xscale="log")
+    _ticks(axes, [0.005, 0.01, 0.02, 0.05])
+    _legend_outside(axes)
+    return _live(figure, name, "against_error", points=points, what=what, finding=finding)
 
 
+@_styled
 def rate_distortion(
-    curve: Sequence[tuple[float, Measured, Measured]],
-    live: Sequence[tuple[float, Measured, Measured]],
-    marks: Sequence[tuple[str, Measured, Measured]],
+    archived: Sequence[Point],
     name: str,
     finding: str,
-    line: Sequence[tuple[float, Measured, Measured]] = (),
+    here: Sequence[Point] = (),
+    marks: Sequence[Point] = (),
+    line: Sequence[Point] = (),
 ) -> LiveFigure:
-    """Distortion against rate: ``(beta, rate, distortion)`` of the archive and of this build.
+    """Distortion (y) against rate in nats (x) of the archive, by beta; ``here`` is this build.
 
     ``marks`` are named points; ``line`` has many betas of one multi-rate model. Without it a line
     joins the archived points.
     """
-    with matplotlib.rc_context(_STYLE):
-        figure = _new(_WIDTH, 3.8)
-        axes = figure.subplots()
-        by_rate = sorted(line or curve, key=lambda point: point[1].value)
-        axes.plot(
-            [rate.value for _, rate, _ in by_rate],
-            [distortion.value for _, _, distortion in by_rate],
-            color=INK,
-            linewidth=1,
-            zorder=0,
-            label="one model for every β" if line else None,
-        )
-        for index, (beta, rate, distortion) in enumerate(curve):
-            spread = [[rate.value - rate.low], [rate.high - rate.value]]
-            _with_interval(
-                axes, [rate.value], [distortion], xerr=spread, color=colour(beta), capsize=0
-            )
-            # Neighbours at low beta are close: their labels stand on three levels.
-            way = ((3, 6, "left"), (-4, -16, "center"), (3, 6, "left"), (-4, -27, "center"))
-            right, up, align = way[index % 4]
-            if rate.value >= 0.05:
-                axes.annotate(
-                    f"{beta:g}",
-                    (rate.value, distortion.value),
-                    (right, up),
-                    textcoords="offset points",
-                    ha=align,
-                    fontsize="small",
-                )
-        silent = [point for point in curve if point[1].value < 0.05]  # all in one place
-        if silent:
-            label = ", ".join(f"{beta:g}" for beta, _, _ in silent)
-            place = max(distortion.value for _, _, distortion in silent)
-            axes.annotate(label, (0, place), (5, 6), textcoords="offset points", fontsize="small")
-        for beta, rate, distortion in live:
-            axes.plot(
-                rate.value,
-                distortion.value,
-                "o",
-                markersize=11,
-                fillstyle="none",
-                color=colour(beta),
-                label="this build" if beta == live[0][0] else None,
-            )
-        for label, rate, distortion in marks:
-            axes.plot(rate.value, distortion.value, "*", markersize=14, color=INK, label=label)
-        axes.set_xscale("symlog", linthresh=5)  # most points lie above 5 nats
-        axes.set(xlim=(-0.6, None), ylim=(-0.008, None))  # room for the labels below
-        ticks = [0, 2, 5, 10, 30, 100, 300, 1000]
-        high = axes.get_xlim()[1]
-        axes.set_xticks([t for t in ticks if t <= high], [f"{t:g}" for t in ticks if t <= high])
-        axes.minorticks_off()
-        axes.set(xlabel="rate, nats", ylabel="distortion (squared error)")
+    figure, axes = _plot(3.8)
+    joined = sorted((point.x.value, point.y.value) for point in line or archived)
+    curve = "one model conditioned on β" if line else None
+    axes.plot(*np.reshape(joined, (-1, 2)).T, color=INK, linewidth=1, zorder=0, label=curve)
+    # Neighbours at low beta are close: their labels stand on three levels.
+    levels = cycle(((3, 6, "left"), (-4, -16, "center"), (3, 6, "left"), (-4, -27, "center")))
+    together: dict[str, float] = {}  # labels of the points in one place
+    for point, (right, up, align) in zip(archived, levels, strict=False):
+        rate, distortion = point.x.value, point.y.value
+        label = point.label if point.beta is None else f"{point.beta:g}"
+        _cross(axes, point, least=0, capsize=0, label=None)
+        if rate < _SAME_PLACE:
+            together[label] = distortion
+        elif not math.isnan(rate + distortion):
+            _annotate(axes, label, (rate, distortion), (right, up), align)
+    if together:
+        _annotate(axes, ", ".join(together), (0, max(together.values())), (5, 6))
+    for index, point in enumerate(here):
+        ring = {"color": colour(point.beta), "label": None if index else "this build"}
+        _rings(axes, [point.x.value], [point.y], 11, **ring)
+    for point in marks:
+        axes.plot(point.x.value, point.y.value, "*", markersize=14, color=INK, label=point.label)
+    axes.set_xscale("symlog", linthresh=5)  # most points lie above 5 nats
+    axes.set(xlim=(-0.6, None), ylim=(-0.008, None))  # room for the labels below
+    high = axes.get_xlim()[1]
+    _ticks(axes, [tick for tick in (0, 2, 5, 10, 30, 100, 300, 1000) if tick <= high])
+    axes.set(xlabel="rate, nats", ylabel="distortion (squared error)")
+    if here or marks or line:
         axes.legend()
-    return LiveFigure(
-        figure,
-        name,
-        "Rate and distortion, a point for each β (archived runs with 95 % intervals over seeds"
-        + ("; rings: this build" if live else "")
-        + ("; line: one model for every β, fitted in this build" if line else "")
-        + f"). {finding}",
-        f"The rate–distortion curve. {finding}",
-    )
+    facts = {"here": bool(here), "line": bool(line), "finding": finding}
+    return _live(figure, name, "rate_distortion", **facts)
 
 
+@_styled
 def against_beta(
-    panels: Sequence[tuple[str, Sequence[tuple[str, dict[float, Measured]]]]],
-    live: Sequence[dict[float, Measured]],
-    marks: dict[str, float],
-    name: str,
-    finding: str,
+    panels: Sequence[Panel], name: str, finding: str, marks: Mapping[str, float] = {}
 ) -> LiveFigure:
-    """Numbers against beta, a panel each: ``(title, ((label, {beta: number}), ...))``.
-
-    ``live`` has the first number of each panel as this build measured it; ``marks`` are betas to
-    be pointed out in all panels.
-    """
-    zero = 3e-5  # where beta = 0 stands on the logarithmic axis
+    """Measures against beta, a panel each; ``marks`` are betas to be pointed out in all of them."""
+    styles: Sequence[dict[str, Any]]
     styles = ({"color": RECONSTRUCTION}, {"color": KL, "marker": "s", "linestyle": "--"})
-    with matplotlib.rc_context(_STYLE):
-        rows = -(-len(panels) // 2)
-        figure = _new(_WIDTH, 2.4 * rows + 0.3)
-        places = figure.subplots(rows, 2, sharex=True).ravel()
-        for axes, (title, lines), now in zip(places, panels, live, strict=False):
-            for (label, values), style in zip(lines, styles, strict=False):
-                x = [max(beta, zero) for beta in values]
-                _with_interval(
-                    axes, x, list(values.values()), label=label, markersize=4, capsize=2, **style
-                )
-            axes.plot(
-                [max(beta, zero) for beta in now],
-                [value.value for value in now.values()],
-                "o",
-                markersize=10,
-                fillstyle="none",
-                color=INK,
-            )
-            for index, beta in enumerate(marks.values()):
-                axes.axvline(beta, color=INK, linewidth=1, linestyle=(":", "--", "-.", "-")[index])
-            axes.set(xscale="log")
-            if all(value.low >= 0 for _, values in lines for value in values.values()):
-                axes.set_ylim(0, None)
-            narrow = min(min(values) for _, values in lines) >= 0.1
-            ticks = [0.1, 1, 10] if narrow else [0, 1e-3, 1e-1, 10]
-            axes.set_xticks([max(tick, zero) for tick in ticks], [f"{tick:g}" for tick in ticks])
-            axes.minorticks_off()
-            if len(lines) == 1:
-                axes.set_title(title)
-            else:  # above the panel: there is no empty corner in all of them
-                above = axes.legend(
-                    title=title,
-                    loc="lower center",
-                    bbox_to_anchor=(0.5, 0.97),
-                    ncols=2,
-                    handlelength=1.3,
-                    handletextpad=0.4,
-                    columnspacing=0.8,
-                )
-                above.get_title().set_fontsize("medium")
-        for axes in places[len(panels) :]:
-            axes.set_visible(False)
-        for axes in places[max(0, len(panels) - 2) : len(panels)]:
-            axes.set_xlabel("β")
-            axes.tick_params(labelbottom=True)
-    lines = ("dotted", "dashed", "dash-dotted", "solid")
-    key = ", ".join(
-        f"{line}: {label} ({beta:.2g})"
-        for line, (label, beta) in zip(lines, marks.items(), strict=False)
-    )
-    return LiveFigure(
+    rows = -(-len(panels) // 2)
+    figure, places = _subplots(_WIDTH, 2.4 * rows + 0.3, rows, 2, sharex=True)
+    for axes, panel in zip(places.flat, panels, strict=False):
+        least = -math.inf if panel.signed else 0
+        for series, style in zip(panel.series, cycle(styles), strict=False):
+            x = np.maximum(_x(series), _ZERO)
+            _line(axes, series, x, least, markersize=4, capsize=2, **style)
+        _rings(axes, np.maximum([*panel.here], _ZERO), panel.here.values(), 10, color=INK)
+        for beta, line in zip(marks.values(), cycle(_LINES), strict=False):
+            axes.axvline(beta, color=INK, linewidth=1, linestyle=line)
+        axes.set(xscale="log")
+        estimates = [each for series in panel.series for each in series.values.values()]
+        if not any((each.low if panel.signed else each.value) < 0 for each in estimates):
+            axes.set_ylim(0, None)
+        narrow = min(_union(panel.series), default=0) >= 0.1
+        _ticks(axes, [0.1, 1, 10] if narrow else [0, 1e-3, 1e-1, 10], least=_ZERO)
+        if len(panel.series) == 1:
+            axes.set_title(panel.title)
+        elif panel.series:  # above the panel: there is no empty corner in all of them
+            spacing = {"handlelength": 1.3, "handletextpad": 0.4, "columnspacing": 0.8}
+            place = {"loc": "lower center", "bbox_to_anchor": (0.5, 0.97)}
+            above = axes.legend(title=panel.title, ncols=2, **place, **spacing)
+            above.get_title().set_fontsize("medium")
+    for axes in places.flat[len(panels) :]:
+        axes.set_visible(False)
+    for axes in places.flat[max(0, len(panels) - 2) : len(panels)]:
+        axes.set_xlabel("β")
+        axes.tick_params(labelbottom=True)
+    return _live(
         figure,
         name,
-        "Archived runs with 95 % intervals over seeds; rings: this build. Vertical lines: "
-        f"{key}. {finding}",
-        f"Line charts against β: {', '.join(title for title, _ in panels)}. {finding}",
+        "against_beta",
+        titles=[panel.title for panel in panels],
+        here=any(panel.here for panel in panels),
+        marks=[(line, *mark) for line, mark in zip(cycle(_LINES.values()), marks.items())],
+        finding=finding,
     )
 
 
-def picture_strip(rows: Sequence[tuple[str, Sequence[str]]], name: str, words: str) -> LiveFigure:
-    """Rows of small pictures, ``(label, PNGs in base64)``, as the sweep keeps them."""
-    with matplotlib.rc_context(_STYLE):
-        columns = max(len(pictures) for _, pictures in rows)
-        figure = _new(_WIDTH, 0.4 * len(rows) + 0.1)
-        grid = figure.subplots(len(rows), columns, squeeze=False)
-        for line, (label, pictures) in zip(grid, rows, strict=True):
-            for axes, picture in zip(line, pictures, strict=True):
-                _show(axes, imread(io.BytesIO(base64.b64decode(picture))))
-            line[0].set_ylabel(label, rotation=0, ha="right", va="center")
-    labels = f"{rows[0][0]} to {rows[-1][0]}" if len(rows) > 1 else rows[0][0]
-    alt = f"{len(rows)} rows of {columns} small pictures each, {labels}. {words}"
-    return LiveFigure(figure, name, words, alt)
-
-
-def beta_film(
-    frames: Sequence[tuple[float, Tensor, Tensor]], name: str, finding: str, columns: int = 5
-) -> LiveFigure:
-    """``(beta, reconstruction, sample)`` by beta, each image ``(1, 28, 28)``, row by row."""
-    with matplotlib.rc_context(_STYLE):
-        rows = -(-len(frames) // columns)
-        figure = _new(1.06 * columns, 0.75 * rows)
-        places = figure.subplots(rows, columns, squeeze=False).ravel()
-        for axes, (beta, decoded, drawn) in zip(places, frames, strict=False):
-            _show(axes, _tile(torch.stack([decoded, drawn]), 2))
-            axes.set_title(f"{beta:g}", fontsize="small", pad=3)
-        for axes in places[len(frames) :]:
-            axes.set_visible(False)
-    return LiveFigure(
-        figure,
-        name,
-        "One held-out digit, reconstructed (left of each pair), and one code of N(0, I), decoded "
-        f"(right), by β. {finding}",
-        f"Pairs of pictures by β. {finding}",
-    )
-
-
-def latent_map(betas: Sequence[float], rates: Tensor, name: str, finding: str) -> LiveFigure:
-    """The KL of each latent by beta: ``rates`` is ``(len(betas), M)``, in nats, columns sorted."""
-    with matplotlib.rc_context(_STYLE):
-        figure = _new(5.4, 3.4)
-        axes = figure.subplots()
-        edges = np.sqrt(np.multiply(betas[1:], betas[:-1]))
-        edges = [betas[0] ** 2 / edges[0], *edges, betas[-1] ** 2 / edges[-1]]
-        latents = np.arange(rates.shape[1] + 1) + 0.5
-        shown = axes.pcolormesh(
-            edges,
-            latents,
-            rates.T.clamp(min=1e-3).numpy(),
-            norm=LogNorm(1e-2, max(1.0, float(rates.max()))),
-            cmap="cividis",
-        )
-        axes.set(xscale="log", xlabel="β", ylabel="latent")
-        axes.invert_yaxis()
-        figure.colorbar(shown, ax=axes, label="KL, nats", extend="min")
-    return LiveFigure(
-        figure,
-        name,
-        f"The KL of each latent (a row) by β: dark is silent. {finding}",
-        f"A map of the KL of each latent against β. {finding}",
-    )
-
-
-def label_curves(
-    panels: Sequence[tuple[str, Sequence[tuple[str, float | None, dict[int, Measured]]]]],
-    name: str,
-    finding: str,
-) -> LiveFigure:
-    """Accuracy against the number of labels, ``(label, beta, {labels: accuracy})`` by panel.
+@_styled
+def label_curves(panels: Sequence[Panel], name: str, finding: str) -> LiveFigure:
+    """Accuracy (a share) against the number of labels, a panel for each probe.
 
     A line without a beta is a baseline or the autoencoder.
     """
-    dashes = {"AE": "-", "pixels": ":", "PCA": "--"}
-    with matplotlib.rc_context(_STYLE):
-        figure = _new(_WIDTH, 3.2)
-        places = figure.subplots(1, len(panels), sharey=True)
-        for axes, (title, lines) in zip(places, panels, strict=True):
-            for index, (label, beta, values) in enumerate(lines):
-                x = np.array(list(values)) * 1.05 ** (index - len(lines) / 2)
-                _with_interval(
-                    axes,
-                    x,
-                    [Measured(*(100 * part for part in value)) for value in values.values()],
-                    color=colour(beta),
-                    linestyle=dashes.get(label, "-"),
-                    label=label,
-                    markersize=4,
-                )
-            axes.set(title=title, xscale="log", xlabel="labelled images")
-            axes.set_xticks(list(values), [f"{count:,}" for count in values])
-            axes.minorticks_off()
-        places[0].set_ylabel("held-out accuracy, %")
-        places[-1].legend(loc="lower right")
-    return LiveFigure(
-        figure,
-        name,
-        "Held-out accuracy against the number of labelled images, with 95 % intervals over draws "
-        f"of them (for all, over held-out images). {finding}",
-        f"Line charts of accuracy against the number of labels. {finding}",
+    figure, places = _subplots(_WIDTH, 3.2, 1, len(panels), sharey=True)
+    for axes, panel in zip(places[0], panels, strict=True):
+        for index, each in enumerate(panel.series):
+            x = _x(each) * 1.05 ** (index - len(panel.series) / 2)
+            _line(axes, each, x, least=0, scale=100, markersize=4)
+        axes.set(title=panel.title, xscale="log", xlabel="labelled images")
+        _ticks(axes, _union(panel.series), ",.0f")
+    places[0, 0].set_ylabel("held-out accuracy, %")
+    places[0, -1].legend(loc="lower right")
+    titles = [panel.title for panel in panels]
+    return _live(figure, name, "label_curves", titles=titles, finding=finding)
+
+
+@_styled
+def noise_curves(series: Sequence[Series], name: str, finding: str) -> LiveFigure:
+    """Accuracy (a share) of a probe against the noise in the code, a line for each code."""
+    figure, axes = _plot(2.8)
+    for each in series:
+        _line(axes, each, _x(each), least=0, scale=100)
+    axes.set(xlabel="noise, in standard deviations of each latent", ylabel="accuracy, %")
+    _legend_outside(axes)
+    return _live(figure, name, "noise_curves", labels=NOISE_LABELS, finding=finding)
+
+
+# --- Shared by the figures ---
+
+
+def _subplots(
+    width: float, height: float, rows: int, columns: int, **options: Any
+) -> tuple[Figure, np.ndarray]:
+    """A figure in CSS inches and its axes ``(rows, columns)``; no pyplot: nothing is left open."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def _plot(height: float) -> tuple[Figure, Axes]:
+    figure, places = _subplots(_WIDTH, height, 1, 1)
+    return figure, places[0, 0]
+
+
+@functools.cache
+def _words() -> Any:
+    environment = jinja2.Environment(
+        trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
+    environment.filters |= {"shown": _shown, "number": number}
+    return environment.from_string(Path(__file__).with_suffix(".md").read_text("utf-8")).module
 
 
-def noise_curves(
-    lines: Sequence[tuple[str, float | None, dict[float, Measured]]], name: str, finding: str
-) -> LiveFigure:
-    """Accuracy of a probe against the noise in the code, ``(label, beta, {noise: accuracy})``."""
-    with matplotlib.rc_context(_STYLE):
-        figure = _new(_WIDTH, 2.8)
-        axes = figure.subplots()
-        for label, beta, values in lines:
-            accuracy = [Measured(*(100 * part for part in value)) for value in values.values()]
-            dashed = {"linestyle": "--"} if label == "PCA" else {}
-            _with_interval(axes, list(values), accuracy, color=colour(beta), label=label, **dashed)
-        axes.set(xlabel="noise, in standard deviations of each latent", ylabel="accuracy, %")
-        _legend_outside(axes)
-    return LiveFigure(
-        figure,
-        name,
-        "Accuracy of a probe, fitted to 1,000 clean codes, when the codes that it reads are "
-        f"disturbed. {finding}",
-        f"Line chart of accuracy against noise. {finding}",
-    )
+def _live(figure: Figure, name: str, macro: str, **facts: Any) -> LiveFigure:
+    """The figure with the words of two macros in ``figures.md``, which both take all ``facts``."""
+    texts = (getattr(_words(), each)(**facts) for each in (macro, f"{macro}_alt"))
+    return LiveFigure(figure, name, *(re.sub("[ \n]+", " ", text).strip() for text in texts))
 
 
-def beta_strip(
-    columns: Sequence[tuple[str, Tensor, Tensor, str]], name: str, finding: str
-) -> LiveFigure:
-    """What beta does: ``(title, reconstructions, samples, words below)`` for each model."""
-    with matplotlib.rc_context(_STYLE):
-        figure = _new(min(0.7 * len(columns) + 0.5, _WIDTH), 4.4)
-        panels = figure.subplots(2, len(columns))
-        for (title, decoded, drawn, below), top, bottom in zip(columns, *panels, strict=True):
-            _show(top, _tile(decoded, 1))
-            _show(bottom, _tile(drawn, 1))
-            top.set_title(title, fontsize="small")
-            rate, error = below.split("\n")
-            bottom.set_xlabel(f"{rate.removesuffix(' nats')}\n{error}", fontsize="small")
-        for axes, label in zip(panels[:, 0], ("reconstructions", "samples"), strict=True):
-            axes.set_ylabel(label)
-        panels[1, 0].annotate(
-            "nats\nerror",
-            (0, 0),
-            (-6, -4),  # level with the numbers below the columns
-            xycoords="axes fraction",
-            textcoords="offset points",
-            ha="right",
-            va="top",
-            fontsize="small",
-        )
-    return LiveFigure(
-        figure,
-        name,
-        "The same held-out images, reconstructed from one posterior sample (top), and samples from "
-        "N(0, I) (bottom), by model. Below each, its rate and the squared error of such "
-        f"reconstructions. {finding}",
-        f"A strip of reconstructions and samples by model. {finding}",
-    )
+def _shown(value: Estimate | float | None, metric: str) -> str:
+    """The value as its metric is written; "–" where there is none."""
+    return METRICS[metric].show(math.nan if value is None else value)
 
 
-def latent_planes(planes: Sequence[tuple[str, Tensor]], name: str, axes: str) -> LiveFigure:
-    """What models decode on a square grid over two latents: ``(title, (n * n, 1, 28, 28))``.
+def _by_label(
+    given: Tensor | Run | Mapping[str, Tensor | Run],
+    unlabelled: str,
+    images: Callable[[Run], Tensor],
+) -> dict[str, Tensor]:
+    """Images by label: tensors as they are, those that ``images`` makes of a run."""
+    if isinstance(given, Run):
+        label = "AE" if given.recipe.model == "ae" else f"β = {given.beta:.3g}"
+        given = {label: given}
+    elif isinstance(given, Tensor):
+        given = {unlabelled: given}
+    return {label: images(each) if isinstance(each, Run) else each for label, each in given.items()}
 
-    ``axes`` says which latents of which model lead across and up.
-    """
-    return _image_grids(
-        planes,
-        name,
-        f"Pictures decoded over two latents (across and up), all others zero. {axes}.",
-        f"Grids of images decoded over two latents, all others zero. {axes}.",
-        columns=round(len(planes[0][1]) ** 0.5),
-        scale=0.29,
-    )
+
+def _identical(images: Mapping[str, Tensor], most: float = 0.01) -> list[str]:
+    """Labels whose images differ from the first one by ``most`` grey levels at most, on average."""
+    return [
+        label
+        for label, each in images.items()
+        if len(each) > 1 and (each - each[:1]).abs().mean(dim=(1, 2, 3)).max() <= most
+    ]
 
 
+def _spread(estimates: Iterable[Estimate], least: float, scale: float = 1) -> tuple[Any, Any]:
+    """Values, and how far their intervals reach below and above; not below ``least``."""
+    value, low, high = scale * np.array([*estimates], dtype=float).reshape(-1, 3).T
+    low = np.minimum(value, np.maximum(low, least))
+    return value, [value - low, np.maximum(value, high) - value]
+
+
+def _line(
+    axes: Axes, series: Series, x: Any, least: float = -math.inf, scale: float = 1, **style: Any
+) -> None:
+    value, spread = _spread(series.values.values(), least, scale)
+    line: dict[str, Any] = {"color": colour(series.beta), "label": series.label, "marker": "o"}
+    line |= {"linestyle": _BASELINES.get(series.label, "-"), "capsize": 2.5}
+    axes.errorbar(x, value, spread, **(line | style))
+
+
+def _cross(axes: Axes, point: Point, least: float = -math.inf, **style: Any) -> None:
+    """A point with both of its intervals; what is on the horizontal axis is not negative."""
+    x, across = _spread([point.x], least=0)
+    line = Series(point.label, {0: point.y}, point.beta)
+    _line(axes, line, x, least, xerr=across, **style)
+
+
+def _rings(axes: Axes, x: Any, estimates: Iterable[Estimate], size: float, **style: Any) -> None:
+    y = [each.value for each in estimates]
+    axes.plot(x, y, "o", markersize=size, fillstyle="none", **style)
+
+
+def _annotate(
+    axes: Axes, text: str, place: tuple[float, float], offset: tuple[int, int], align: str = "left"
+) -> None:
+    axes.annotate(text, place, offset, textcoords="offset points", ha=align, fontsize="small")
+
+
+def _x(series: Series) -> np.ndarray:
+    return np.array(list(series.values), dtype=float)
+
+
+def _union(series: Iterable[Series]) -> list[float]:
+    return sorted({x for each in series for x in each.values})
+
+
+def _ticks(axes: Axes, ticks: Sequence[float], spec: str = "g", least: float = -math.inf) -> None:
+    """Ticks at these places alone, none of them left of ``least``."""
+    axes.set_xticks([max(tick, least) for tick in ticks], [f"{tick:{spec}}" for tick in ticks])
+    axes.minorticks_off()
+
+
+def _legend_outside(axes: Axes) -> None:
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+@_styled
 def _image_rows(
-    rows: Sequence[tuple[str, Tensor]], name: str, caption: str, alt: str, scale: float = 0.6
+    rows: Mapping[str, Tensor], name: str, macro: str, scale: float = 0.6, **facts: Any
 ) -> LiveFigure:
-    columns = max(len(images) for _, images in rows)
-    with matplotlib.rc_context(_STYLE):
-        margin = 0.2 + 0.1 * max(len(label) for label, _ in rows)
-        scale = min(scale, (_WIDTH - margin) / columns)
-        figure = _new(scale * columns + margin, scale * len(rows) + 0.1)
-        grid = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
-        for axes, (label, images) in zip(grid, rows, strict=True):
-            _show(axes, _tile(images, len(images)))
-            axes.set_ylabel(label, rotation=0, ha="right", va="center")
-    return LiveFigure(figure, name, caption, alt)
+    columns = max(map(len, rows.values()))
+    margin = 0.2 + 0.1 * max(map(len, rows))
+    scale = min(scale, (_WIDTH - margin) / columns)
+    figure, places = _subplots(scale * columns + margin, scale * len(rows) + 0.1, len(rows), 1)
+    for axes, (label, images) in zip(places[:, 0], rows.items(), strict=True):
+        _show(axes, _tile(images, len(images)))
+        axes.set_ylabel(label, rotation=0, ha="right", va="center")
+    return _live(figure, name, macro, **facts)
 
 
+@_styled
 def _image_grids(
-    grids: Sequence[tuple[str, Tensor]],
+    grids: Mapping[str, Tensor],
     name: str,
-    caption: str,
-    alt: str,
+    macro: str,
     columns: int,
     scale: float = 0.5,
+    **facts: Any,
 ) -> LiveFigure:
-    rows = -(-max(len(images) for _, images in grids) // columns)
-    with matplotlib.rc_context(_STYLE):
-        scale = min(scale, (_WIDTH - 0.2) / (columns * len(grids)))
-        figure = _new(scale * columns * len(grids) + 0.2, scale * rows + 0.4)
-        panels = figure.subplots(1, len(grids), squeeze=False)[0]
-        for axes, (title, images) in zip(panels, grids, strict=True):
-            _show(axes, _tile(images, columns))
-            axes.set_title(title)
-    return LiveFigure(figure, name, caption, alt)
+    rows = -(-max(map(len, grids.values())) // columns)
+    scale = min(scale, (_WIDTH - 0.2) / (columns * len(grids)))
+    width = scale * columns * len(grids) + 0.2
+    figure, places = _subplots(width, scale * rows + 0.4, 1, len(grids))
+    for axes, (label, images) in zip(places[0], grids.items(), strict=True):
+        _show(axes, _tile(images, columns))
+        axes.set_title(label)
+    return _live(figure, name, macro, **facts)
 
 
-def _show(axes: Axes, picture: np.ma.MaskedArray) -> None:
+def _show(axes: Axes, picture: np.ndarray) -> None:
     axes.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
@@ -712,9 +703,7 @@ def _tile(images: Tensor, columns: int, gap: int = 2) -> np.ma.MaskedArray:
     """Images ``(n, 1, h, w)`` on a grid with transparent gaps, as one picture."""
     height, width = images.shape[2:]
     rows = -(-len(images) // columns)
-    shape = (rows * (height + gap) - gap, columns * (width + gap) - gap)
-    picture = np.ma.array(np.zeros(shape), mask=True)
-    for index, image in enumerate(images[:, 0].numpy()):
-        top, left = (index // columns) * (height + gap), (index % columns) * (width + gap)
-        picture[top : top + height, left : left + width] = image
-    return picture
+    cells = np.ma.array(np.zeros((rows * columns, height + gap, width + gap)), mask=True)
+    cells[: len(images), :height, :width] = images[:, 0].detach().cpu().numpy()
+    grid = cells.reshape(rows, columns, height + gap, width + gap).swapaxes(1, 2)
+    return grid.reshape(rows * (height + gap), columns * (width + gap))[:-gap, :-gap]

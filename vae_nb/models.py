@@ -1,4 +1,4 @@
-"""What is an encoder, a decoder, an autoencoder, a VAE? The course's convolutional networks.
+"""The course's convolutional networks: encoder, decoder, autoencoder, VAE.
 
 Shapes are written ``(B, channels, height, width)`` with B the batch. Images are in [0, 1] and
 28x28; ``width`` is the number of channels after the first convolution (the course has 48) and every
@@ -7,17 +7,15 @@ later layer doubles it; ``latent_dim`` is M, the number of latents (the course h
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 IMAGE_SHAPE = (1, 28, 28)
 PIXELS = 28 * 28
-BETA_RANGE = (1e-4, 10.0)  # of a multi-rate VAE
 
 
 class Posterior(NamedTuple):
@@ -95,13 +93,17 @@ class Autoencoder(nn.Module):
         self.encoder = Encoder(width, latent_dim)
         self.decoder = Decoder(width, latent_dim)
 
-    def code(self, images: Tensor) -> Tensor:
+    def encode(self, images: Tensor) -> Tensor:
         """The code of each image, ``(B, 1, 28, 28)`` to ``(B, M)``."""
         return self.encoder(images)
 
     def decode(self, codes: Tensor) -> Tensor:
         """The image of each code, ``(B, M)`` to ``(B, 1, 28, 28)``."""
         return self.decoder(codes)
+
+    def forward(self, images: Tensor, noise: Tensor | None = None) -> tuple[Tensor, None]:
+        """Reconstructions; there is no posterior, and the noise is not used."""
+        return self.decode(self.encode(images)), None
 
 
 class VAE(nn.Module):
@@ -120,117 +122,59 @@ class VAE(nn.Module):
         """q(z|x) of each image: mean and log-variance, each ``(B, M)``."""
         return Posterior(*self.encoder(images).chunk(2, dim=1))
 
-    def code(self, images: Tensor) -> Tensor:
-        """The posterior mean of each image, ``(B, M)``: what reconstructions are decoded from."""
+    def encode(self, images: Tensor) -> Tensor:
+        """The posterior mean of each image, ``(B, M)``: what figures decode."""
         return self.posterior(images).mean
 
     def decode(self, codes: Tensor) -> Tensor:
         """The image of each code, ``(B, M)`` to ``(B, 1, 28, 28)``."""
         return self.decoder(codes)
 
+    def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Posterior]:
+        """Reconstructions decoded from one posterior sample each, and q(z|x).
 
-class MultiRateVAE(nn.Module):
-    """A VAE that is told beta: one model for a whole range (Bae et al. 2023, "Multi-Rate VAE").
+        ``noise`` is standard normal, ``(B, M)``.
+        """
+        posterior = self.posterior(images)
+        return self.decode(posterior.sample(noise)), posterior
 
-    Encoder and decoder are those of :class:`VAE`. What beta changes in them is learned: a small
-    network of log beta scales and shifts the features after each batch normalisation, and each
-    latent has a gate that closes at a beta of its own. With beta fixed all of it is linear in what
-    is there already: :meth:`at` gives an ordinary :class:`VAE`.
+
+# --- Any number of inputs: in batches, in eval mode, without gradients, results on the CPU. ---
+# `model` is a network, or whatever has one as its `model` (a run).
+
+
+def network(model: Any) -> Any:
+    """The network itself, of a network or of a run."""
+    return getattr(model, "model", model)
+
+
+def encode(model: Any, images: Tensor) -> Tensor:
+    """Codes (AE) or posterior means (VAE) of images ``(n, 1, 28, 28)``: ``(n, M)``."""
+    return in_batches(network(model), network(model).encode, images)
+
+
+def decode(model: Any, codes: Tensor) -> Tensor:
+    """Images ``(n, 1, 28, 28)`` of codes ``(n, M)``."""
+    return in_batches(network(model), network(model).decode, codes)
+
+
+def posterior(model: Any, images: Tensor) -> Posterior:
+    """q(z|x) of every image under a VAE: mean and log-variance, each ``(n, M)``."""
+    return Posterior(*in_batches(network(model), network(model).encoder, images).chunk(2, dim=1))
+
+
+def sampled_codes(model: Any, images: Tensor, seed: int = 0) -> Tensor:
+    """One sample of q(z|x) for each image, ``(n, M)``: together, the aggregate posterior.
+
+    An autoencoder has no posterior: its codes are returned.
     """
-
-    def __init__(self, width: int = 16, latent_dim: int = 64) -> None:
-        super().__init__()
-        self.latent_dim = latent_dim
-        self.encoder = Encoder(width, 2 * latent_dim)
-        self.decoder = Decoder(width, latent_dim)
-        self.embedding = nn.Sequential(
-            nn.Linear(5, 32), nn.LeakyReLU(), nn.Linear(32, 32), nn.LeakyReLU()
-        )
-        self.responses = nn.ModuleList(
-            nn.Linear(32, 2 * norm.num_features) for norm in _norms(self.encoder, self.decoder)
-        )
-        for response in self.responses:  # at first beta changes nothing
-            nn.init.zeros_(response.weight)
-            nn.init.zeros_(response.bias)
-        # The log of the beta at which each latent is switched off.
-        self.log_threshold = nn.Parameter(torch.linspace(math.log(1e-3), 0.0, latent_dim))
-
-    def gates(self, beta: Tensor) -> Tensor:
-        """How far each latent is open, in [0, 1]: betas ``(B,)`` to ``(B, M)``.
-
-        In a linear VAE the information of latent j has the factor ``1 - beta / beta_j`` up to
-        beta_j and is none beyond (Lucas et al. 2019; Bae et al. 2023, section 3); the corner is
-        rounded here, so that a closed gate can open again.
-        """
-        response = 1 - beta[:, None] / self.log_threshold.exp()
-        return nn.functional.softplus(response, beta=10).clamp(max=1)
-
-    def _scales_and_shifts(self, beta: Tensor) -> list[Tensor]:
-        """For each batch normalisation, ``(B, 2, channels)``; no scale is a scale of 0."""
-        low, high = map(math.log, BETA_RANGE)
-        u = (2 * beta.log() - low - high) / (high - low)  # in [-1, 1]
-        powers = torch.stack([u, u**2, u**3, torch.sin(3 * u), torch.cos(3 * u)], dim=1)
-        embedded = self.embedding(powers)
-        return [response(embedded).unflatten(1, (2, -1)) for response in self.responses]
-
-    def forward(self, images: Tensor, beta: Tensor, noise: Tensor) -> tuple[Tensor, Posterior]:
-        """Reconstructions decoded from one posterior sample, and q(z|x), each image at its beta.
-
-        ``images`` is ``(B, 1, 28, 28)``, ``beta`` ``(B,)``, ``noise`` standard normal ``(B, M)``.
-        """
-        changes = iter(self._scales_and_shifts(beta))
-        gates = self.gates(beta)
-        outputs = _changed(self.encoder, images, changes).unflatten(1, (2, -1)) * gates[:, None]
-        posterior = Posterior(*outputs.unbind(1))
-        codes = posterior.sample(noise)
-        return _changed(self.decoder, codes * gates, changes), posterior
-
-    @torch.no_grad()
-    def at(self, beta: float) -> VAE:
-        """The ordinary VAE that this model is at one beta, in eval mode; exact, with its own copy.
-
-        A beta outside of BETA_RANGE is taken as the range's nearest end (beta = 0 as 0.0001).
-        Raises :class:`ValueError` for one that is negative or not a number.
-        """
-        if not beta >= 0:
-            raise ValueError(f"beta = {beta!r} is not allowed: beta must be a number, 0 or more")
-        width = self.encoder[0].out_channels
-        vae = VAE(width, self.latent_dim).to(self.log_threshold.device)
-        vae.encoder.load_state_dict(self.encoder.state_dict())
-        vae.decoder.load_state_dict(self.decoder.state_dict())
-        where = self.log_threshold.new_tensor([min(max(beta, BETA_RANGE[0]), BETA_RANGE[1])])
-        for norm, change in zip(
-            _norms(vae.encoder, vae.decoder), self._scales_and_shifts(where), strict=True
-        ):
-            scale, shift = change[0]
-            norm.weight.mul_(1 + scale)
-            norm.bias.mul_(1 + scale).add_(shift)
-        gates = self.gates(where)[0]
-        vae.encoder[-1].weight.mul_(gates.repeat(2)[:, None])
-        vae.encoder[-1].bias.mul_(gates.repeat(2))
-        vae.decoder[0].weight.mul_(gates)
-        return vae.eval()
+    if not hasattr(network(model), "posterior"):
+        return encode(model, images)
+    q = posterior(model, images)
+    return q.sample(sample_prior(len(images), q.mean.shape[1], seed))
 
 
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
-
-
-def _norms(*networks: nn.Sequential) -> list[nn.BatchNorm1d | nn.BatchNorm2d]:
-    return [layer for network in networks for layer in network if isinstance(layer, _NORMS)]
-
-
-def _changed(network: nn.Sequential, features: Tensor, changes: Iterator[Tensor]) -> Tensor:
-    """``network`` with the features of each image scaled and shifted after each normalisation."""
-    for layer in network:
-        features = layer(features)
-        if isinstance(layer, _NORMS):
-            change = next(changes)
-            scale, shift = change.view(*change.shape, *[1] * (features.ndim - 2)).unbind(1)
-            features = features * (1 + scale) + shift
-    return features
-
-
-def sample_prior(count: int, latent_dim: int, seed: int) -> Tensor:
+def sample_prior(count: int, latent_dim: int, seed: int = 0) -> Tensor:
     """``count`` codes from the prior N(0, I), shape ``(count, M)``; the same for the same seed."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(count, latent_dim, generator=generator)
@@ -239,7 +183,7 @@ def sample_prior(count: int, latent_dim: int, seed: int) -> Tensor:
 def in_batches(
     model: nn.Module, function: Callable[[Tensor], Tensor], inputs: Tensor, batch_size: int = 1000
 ) -> Tensor:
-    """``function`` (a method of ``model``) over any number of inputs ``(n, ...)``.
+    """``function`` (a method of the network ``model``) over any number of inputs ``(n, ...)``.
 
     In eval mode and without gradients; the result ``(n, ...)`` is on the CPU and does not depend on
     ``batch_size``.

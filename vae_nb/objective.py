@@ -1,4 +1,4 @@
-"""What is minimised? Reconstruction, KL divergence, and what beta means in other people's units.
+"""The objective: reconstruction, KL divergence, and the units of beta.
 
 The course's objective, which is this project's (N = 784 pixels, M latents):
 
@@ -10,13 +10,15 @@ prior, summed over the latents, in nats; both are averaged over the images.
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
-from vae_nb.models import PIXELS, VAE, Autoencoder, MultiRateVAE, Posterior, evaluating
+from vae_nb.models import PIXELS, Posterior, evaluating, sample_prior
 
 
 def squared_error(images: Tensor, reconstructions: Tensor) -> Tensor:
@@ -35,67 +37,130 @@ def kl_divergence(posterior: Posterior) -> Tensor:
 
 
 class Terms(NamedTuple):
-    """The two terms of the objective: of one batch, each a scalar; or of each image, ``(B,)``."""
+    """The two terms of the objective, of each image: ``(B,)``."""
 
-    reconstruction: Tensor  # squared error, mean over pixels (and images)
-    kl: Tensor  # nats, mean over latents (and images); zero for an autoencoder
+    reconstruction: Tensor  # squared error, mean over pixels
+    kl: Tensor  # nats, mean over latents; zero for an autoencoder
 
-    def total(self, beta: float | Tensor) -> Tensor:
-        """``reconstruction + beta * kl``: what training makes small."""
+    def loss(self, beta: float | Tensor) -> Tensor:
+        """``reconstruction + beta * kl`` of each image: its mean is what training minimises."""
         return self.reconstruction + beta * self.kl
 
 
-def terms(model: Autoencoder | VAE, images: Tensor, noise: Tensor) -> Terms:
-    """Both terms of one batch; a VAE is decoded from one posterior sample made of ``noise``.
+Error = Callable[[Tensor, Tensor], Tensor]  # of images and reconstructions, of each image
+
+
+def terms(model: Any, images: Tensor, noise: Tensor, error: Error = squared_error) -> Terms:
+    """Both terms of each image; a VAE is decoded from one posterior sample made of ``noise``.
 
     ``images`` is ``(B, 1, 28, 28)``, ``noise`` standard normal ``(B, M)`` (an autoencoder does not
-    look at it).
+    use it).
     """
-    if isinstance(model, Autoencoder):
-        error = squared_error(images, model.decode(model.code(images))).mean()
-        return Terms(error, torch.zeros_like(error))
-    posterior = model.posterior(images)
-    error = squared_error(images, model.decode(posterior.sample(noise))).mean()
-    return Terms(error, kl_divergence(posterior).mean())
+    reconstructions, posterior = model(images, noise)
+    reconstruction = error(images, reconstructions)
+    if posterior is None:
+        return Terms(reconstruction, torch.zeros_like(reconstruction))
+    return Terms(reconstruction, kl_divergence(posterior).mean(1))
 
 
-def terms_of_images(model: MultiRateVAE, images: Tensor, noise: Tensor, beta: Tensor) -> Terms:
-    """Both terms of each image at a beta of its own, ``(B,)``; shapes as in :func:`terms`."""
-    reconstructions, posterior = model(images, beta, noise)
-    return Terms(squared_error(images, reconstructions), kl_divergence(posterior).mean(1))
+@dataclasses.dataclass(frozen=True)
+class FixedBeta:
+    """The course's objective at one beta; an autoencoder's is that at 0.
+
+    A subclass with another ``error`` has another likelihood.
+    """
+
+    beta: float
+
+    @staticmethod
+    def error(images: Tensor, reconstructions: Tensor) -> Tensor:
+        """What the reconstruction costs, of each image; see :func:`squared_error`."""
+        return squared_error(images, reconstructions)
+
+    def __call__(
+        self,
+        model: Any,
+        images: Tensor,
+        noise: Tensor,
+        generator: torch.Generator,
+        progress: float,
+    ) -> tuple[Tensor, Terms]:
+        """The loss of a batch, and its terms image by image.
+
+        ``generator`` and ``progress`` (the share of the training that is done) are for objectives
+        that draw something of their own.
+        """
+        found = terms(model, images, noise, self.error)
+        return found.loss(self.beta).mean(), found
+
+    def held_out(self, model: Any, images: Tensor) -> dict[str, float]:
+        """See :func:`held_out`."""
+        return held_out(model, images, self.beta, error=self.error)
+
+    def fitted_beta(self, held_out: dict[str, float], latent_dim: int) -> float:
+        """The weight of the KL in the end; ``held_out`` are the values after the last epoch."""
+        return self.beta
+
+
+@dataclasses.dataclass(frozen=True)
+class LearnedVariance:
+    """The likelihood of a Gaussian decoder that learns its variance (Rybkin et al. 2021).
+
+    The variance that fits best is the batch's own error, and beta follows from it in every step.
+    """
+
+    def __call__(
+        self,
+        model: Any,
+        images: Tensor,
+        noise: Tensor,
+        generator: torch.Generator,
+        progress: float,
+    ) -> tuple[Tensor, Terms]:
+        """See :class:`FixedBeta`."""
+        found = terms(model, images, noise)
+        variance = found.reconstruction.detach().mean()
+        return found.loss(beta_of_decoder_variance(variance, noise.shape[1])).mean(), found
+
+    def held_out(self, model: Any, images: Tensor) -> dict[str, float]:
+        """See :func:`held_out`, at the calibrated beta."""
+        return held_out(model, images, None)
+
+    def fitted_beta(self, held_out: dict[str, float], latent_dim: int) -> float:
+        """The beta that belongs to the variance in the end."""
+        return beta_of_decoder_variance(held_out["reconstruction"], latent_dim)
 
 
 def held_out(
-    model: Autoencoder | VAE,
+    model: Any,
     images: Tensor,
     beta: float | None,
     seed: int = 0,
     batch_size: int = 1000,
+    error: Error = squared_error,
 ) -> dict[str, float]:
     """The objective and its terms over the whole of ``images``, in eval mode.
 
-    Returns ``objective``, ``mse_sample`` (decoded from one posterior sample per image, as the
-    objective says), ``mse_mean`` (decoded from the posterior mean, as figures show) and ``kl``
-    (nats per latent). ``beta=None`` is the calibrated one, that of a decoder variance equal to
-    ``mse_sample``. The noise is drawn once for all images, so that the values do not depend on
-    ``batch_size``; sums are divided by what was summed.
+    Returns ``loss``, ``reconstruction`` (of one posterior sample per image, as the objective says),
+    ``mse_mean`` (decoded from the posterior mean, as figures show) and ``kl`` (nats per latent).
+    ``beta=None`` is the calibrated one, that of a decoder variance equal to ``reconstruction``. The
+    noise is drawn once for all images, so that the values do not depend on ``batch_size``; sums are
+    divided by what was summed.
     """
     device = next(model.parameters()).device
-    generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(len(images), model.latent_dim, generator=generator)
-    totals = torch.zeros(3, dtype=torch.float64)
+    noise = sample_prior(len(images), model.latent_dim, seed)
+    sums = torch.zeros(3, dtype=torch.float64)
     with torch.inference_mode(), evaluating(model):
-        for batch, its_noise in zip(images.split(batch_size), noise.split(batch_size), strict=True):
-            batch = batch.to(device)
-            sampled = terms(model, batch, its_noise.to(device))
-            of_mean = squared_error(batch, model.decode(model.code(batch))).mean()
-            values = torch.stack([sampled.reconstruction, sampled.kl, of_mean])
-            totals += len(batch) * values.double().cpu()
-    mse_sample, kl, mse_mean = (totals / len(images)).tolist()
+        for part, its_noise in zip(images.split(batch_size), noise.split(batch_size), strict=True):
+            batch = part.to(device)
+            sampled = terms(model, batch, its_noise.to(device), error)
+            mean = squared_error(batch, model.decode(model.encode(batch)))
+            sums += torch.stack([*sampled, mean]).sum(1, dtype=torch.float64).cpu()
+    reconstruction, kl, mse_mean = (sums / len(images)).tolist()
     if beta is None:
-        beta = beta_of_decoder_variance(mse_sample, model.latent_dim)
-    objective = mse_sample + beta * kl
-    return {"objective": objective, "mse_sample": mse_sample, "mse_mean": mse_mean, "kl": kl}
+        beta = beta_of_decoder_variance(reconstruction, model.latent_dim)
+    loss = reconstruction + beta * kl
+    return {"loss": loss, "reconstruction": reconstruction, "mse_mean": mse_mean, "kl": kl}
 
 
 # What beta means elsewhere. Each follows from SSE/N + beta*KL/M by multiplying all of it with a
@@ -110,9 +175,12 @@ def decoder_variance(beta: float, latent_dim: int = 64, pixels: int = PIXELS) ->
     return beta * pixels / (2 * latent_dim)
 
 
+Number = TypeVar("Number", float, Tensor)
+
+
 def beta_of_decoder_variance(
-    variance: float | Tensor, latent_dim: int = 64, pixels: int = PIXELS
-) -> float | Tensor:
+    variance: Number, latent_dim: int = 64, pixels: int = PIXELS
+) -> Number:
     """The inverse of :func:`decoder_variance`: 0.1633 * sigma^2 for N = 784 and M = 64."""
     return 2 * latent_dim * variance / pixels
 

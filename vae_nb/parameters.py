@@ -1,56 +1,83 @@
-"""What may a chapter be asked? The names and values of its parameters cell, checked.
+"""Validated parameters of a chapter.
 
 Papermill sets any name that it is given, also one that no chapter reads, and only logs it. So the
-first line after a parameters cell hands its names over to :func:`checked`.
+first line after a parameters cell hands the parameters to :func:`checked`, which looks for other
+names in the cell that papermill has put in. Variables of the reader's own are nobody's business.
 """
 
 from __future__ import annotations
 
-import math
-import numbers
-from collections.abc import Mapping
+import ast
+import sys
+from collections.abc import Sequence
 from typing import Any
 
-from vae_nb.models import BETA_RANGE
+from vae_nb.multirate import BETA_RANGE
+from vae_nb.recipe import is_integer, is_number, require
 
-SHARED = ("epochs", "images", "seed", "dataset", "profile")
-_LITERALS = (numbers.Number, str, list, tuple, dict, type(None))
-_IPYTHON = ("In", "Out")
+_INJECTED = "# Parameters"  # how papermill begins the cell that it puts in, the second of a chapter
 
 
-def checked(namespace: Mapping[str, Any], *own: str) -> dict[str, Any]:
-    """The values of the parameters that all chapters share, for :func:`vae_nb.training.recipe`.
+def checked(
+    *,
+    epochs: object,
+    images: object,
+    seed: object,
+    dataset: object,
+    profile: object,
+    latent_dim: object,
+    **own: object,
+) -> dict[str, Any]:
+    """The parameters that all chapters share, as keyword arguments of ``recipe.recipe``.
 
-    ``namespace`` is the chapter's ``globals()`` when nothing but its parameters and its imports has
-    run; ``own`` are the names of this chapter's further parameters. Raises :class:`ValueError` that
-    names a parameter that the chapter does not have. Values are checked where they are used.
+    ``own`` are the chapter's further parameters; values are checked where they are used. Raises
+    :class:`ValueError` that names a parameter which papermill has set and the chapter does not
+    have, and for an ``images`` that is no whole number from 0 (0: all training images).
     """
-    known = (*own, *SHARED)
-    for name, value in namespace.items():
-        hidden = name.startswith("_") or name in _IPYTHON
-        if isinstance(value, _LITERALS) and not hidden and name not in known:
+    shared = {"epochs": epochs, "seed": seed, "dataset": dataset, "profile": profile}
+    shared["latent_dim"] = latent_dim
+    known = (*own, "images", *shared)
+    for name, value in _injected().items():
+        if name not in known:
             raise ValueError(
-                f"unknown parameter {name!r} (= {value!r}): this chapter takes {', '.join(known)}"
+                f"unknown parameter {name!r} (= {value}): this chapter takes {', '.join(known)}"
             )
-    return {name: namespace[name] for name in SHARED}
+    require(is_integer(images, 0), "images", images, "0 (all) or how many training images to use")
+    return shared | {"train_images": images or None}
 
 
-def label_pairs(start_labels: object, end_labels: object) -> list[tuple[int, int]]:
+def _injected() -> dict[str, Any]:
+    """Names and values of papermill's cell, if this kernel has run one at the start."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    for source in (shell.user_ns.get("In", []) if shell else [])[1:3]:
+        if source.startswith(_INJECTED):
+            statements = ast.parse(source).body
+            return {
+                target.id: ast.unparse(statement.value)
+                for statement in statements
+                if isinstance(statement, ast.Assign)
+                for target in statement.targets
+                if isinstance(target, ast.Name)
+            }
+    return {}
+
+
+def label_pairs(
+    start_labels: Any, end_labels: Any, classes: Sequence[str]
+) -> list[tuple[int, int]]:
     """Start and end labels of interpolations as pairs; each is one label or a list of labels.
 
-    Raises :class:`ValueError` for a label that is not a whole number from 0 to 9, and for lists of
-    different lengths.
+    Raises :class:`ValueError` for a label that is not one of the ``classes`` (a whole number from
+    0), and for lists of different lengths.
     """
     lists = {}
     for name, given in (("start_labels", start_labels), ("end_labels", end_labels)):
-        lists[name] = given if isinstance(given, list | tuple) else [given]
+        lists[name] = list(given) if isinstance(given, list | tuple) else [given]
         for label in lists[name]:
-            whole = isinstance(label, numbers.Integral) and not isinstance(label, bool)
-            if not whole or not 0 <= label <= 9:
-                raise ValueError(
-                    f"{name} = {given!r} is not allowed: {name} must be a label from 0 to 9, "
-                    "or a list of such labels"
-                )
+            ok = is_integer(label, 0) and label < len(classes)
+            allowed = f"a label from 0 to {len(classes) - 1}, or a list of such labels"
+            require(ok, name, given, allowed)
     starts, ends = lists.values()
     if len(starts) != len(ends) or not starts:
         raise ValueError(
@@ -60,49 +87,34 @@ def label_pairs(start_labels: object, end_labels: object) -> list[tuple[int, int
     return list(zip(starts, ends, strict=True))
 
 
-def neighbours(beta: float, lower: float, higher: float) -> tuple[float, float]:
+def neighbours(beta: Any, lower: Any, higher: Any) -> tuple[float, float]:
     """A lower and a higher beta to compare with: ``lower * beta`` and ``higher * beta``.
 
     Raises :class:`ValueError` for factors that are not on their side of 1, and for beta = 0, which
     has no lower neighbour.
     """
-    for name, value, ok, allowed in (
-        ("lower", lower, _is_number(lower) and 0 < lower < 1, "a number between 0 and 1"),
-        ("higher", higher, _is_number(higher) and 1 < higher < math.inf, "a number above 1"),
-        ("beta", beta, _is_number(beta) and 0 < beta < math.inf, "a finite number above 0 here"),
-    ):
-        if not ok:
-            raise ValueError(f"{name} = {value!r} is not allowed: {name} must be {allowed}")
+    require(is_number(lower) and 0 < lower < 1, "lower", lower, "a number between 0 and 1")
+    require(is_number(higher) and higher > 1, "higher", higher, "a number above 1")
+    require(is_number(beta) and beta > 0, "beta", beta, "a finite number above 0 here")
     return float(f"{lower * beta:.6g}"), float(f"{higher * beta:.6g}")
 
 
-def within_range(beta: object) -> float:
+def within_range(beta: Any) -> float:
     """A beta that a multi-rate VAE is trained for.
 
     Raises :class:`ValueError` for anything but a number in BETA_RANGE.
     """
     low, high = BETA_RANGE
-    if not (_is_number(beta) and low <= beta <= high):
-        raise ValueError(
-            f"beta = {beta!r} is not allowed: beta must be a number from {low:g} to {high:g} here"
-        )
+    ok = is_number(beta) and low <= beta <= high
+    require(ok, "beta", beta, f"a number from {low:g} to {high:g} here")
     return float(beta)
 
 
-def betas(name: str, values: object) -> list[float]:
+def betas(name: str, values: Any) -> list[float]:
     """Further values of beta, from a chapter's parameter of that ``name``.
 
     Raises :class:`ValueError` unless it is a list of finite numbers from 0.
     """
-    right = isinstance(values, list | tuple) and all(
-        _is_number(beta) and 0 <= beta < math.inf for beta in values
-    )
-    if not right:
-        raise ValueError(
-            f"{name} = {values!r} is not allowed: {name} must be a list of finite numbers from 0"
-        )
+    ok = isinstance(values, list | tuple) and all(is_number(b) and b >= 0 for b in values)
+    require(ok, name, values, "a list of finite numbers from 0")
     return [float(beta) for beta in values]
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)

@@ -1,0 +1,75 @@
+"""The one command line: ``vae-nb COMMAND`` or ``python -m vae_nb COMMAND``.
+
+A command's module is imported only when it is asked for: ``vae-nb --help`` loads none of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+COMMANDS = {
+    "rerun": "run a chapter with other parameters and render it as a page",
+    "sweep": "train and measure a grid of betas with several seeds, as one table",
+    "verify": "compare the verdicts with those that the chapters were written for",
+    "exercises": "write the chapters for students, without the solutions",
+    "pdf": "print the whole book as one PDF, by Chromium",
+    "cache": "list, measure or clear out what is kept on disk",
+}
+
+# What a user can mend. Anything else is a fault of this package, and its traceback is wanted.
+_EXPECTED = (
+    ValueError,
+    OSError,
+    RuntimeError,
+    ArithmeticError,
+    ImportError,
+    subprocess.SubprocessError,
+)
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, as all errors here."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (`{self.prog} --help` explains)\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; its exit code, 1 after an error, 2 for wrong usage, 130 when interrupted."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    # Threads that spin while they wait slow down every other process; read when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    prefix = " ".join(["vae-nb", *arguments[:1]])
+    try:
+        given = _parser(arguments).parse_args(arguments)
+        return given.run(given)
+    except _EXPECTED as error:
+        print(f"{prefix}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as stop:
+        print(f"\n{prefix}: interrupted{f'; {stop}' if str(stop) else ''}", file=sys.stderr)
+        return 130
+
+
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser of all commands, with the arguments of the one that is asked for."""
+    parser = _Parser(prog="vae-nb", description="The commands of an executable book on VAEs.")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, about in COMMANDS.items():
+        description = f"{about[0].upper()}{about[1:]}."
+        command = commands.add_parser(name, help=about, description=description)
+        if name in arguments[:1]:
+            module = importlib.import_module(f"vae_nb.commands.{name}")
+            module.add_arguments(command)
+            command.set_defaults(run=module.run)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

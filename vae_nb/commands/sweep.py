@@ -1,0 +1,296 @@
+"""A grid of models, fitted and measured, in one table: how everything depends on beta.
+
+    vae-nb sweep --dry-run
+    vae-nb sweep
+    vae-nb sweep --scheduler                    # an embedded dask cluster
+    vae-nb sweep --scheduler tcp://head:8786    # a dask cluster of many machines
+
+Finished rows are cached, so that a sweep that was stopped resumes. On a cluster the workers need no
+shared disk: each sends its row back, and a row whose worker died is computed again by another one.
+The table is one JSON file with a row for each run: recipe, every measured number with its interval,
+two small pictures, how the run was made, and digests of the code behind weights and measurements.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import importlib.metadata
+import json
+import os
+import statistics
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vae_nb import archive, cache, data, metrics, runs, thumbnails, training
+from vae_nb.data import SIDE, Dataset
+from vae_nb.recipe import MODELS, Recipe, recipe
+
+BETAS = (0.0, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.2, 0.5, 0.8, 1.0, 10.0)
+SEEDS = (0, 1, 2)
+
+# dask may give one process several tasks at once, and trainings would fight for its cores.
+_one_at_a_time = threading.Lock()
+
+
+def grid(
+    betas: Sequence[float] = BETAS, seeds: Sequence[int] = SEEDS, **changes: Any
+) -> list[Recipe]:
+    """The autoencoder, the sigma-VAE and a VAE for each beta; all of them for each seed.
+
+    ``changes`` are further arguments of :func:`vae_nb.recipe.recipe`.
+    """
+    models = [("ae", 0.0), ("sigma_vae", 0.0), *(("vae", beta) for beta in betas)]
+    return [recipe(model, beta, seed=seed, **changes) for seed in seeds for model, beta in models]
+
+
+def row(recipe: Recipe) -> dict[str, Any]:
+    """One run, fitted and measured (both cached): a row of the table."""
+    with _one_at_a_time:
+        run = runs.fit(recipe, show_progress=False)
+        start = time.perf_counter()
+        measured = metrics.of(run)
+        made = run.made | {"measuring": round(time.perf_counter() - start, 2)}
+        return {
+            "recipe": recipe.as_dict(),
+            "beta": run.beta,
+            "measured": {name: _rounded(values) for name, values in measured.items()},
+            "pictures": thumbnails.pictures(run),
+            "made": made,
+            "code": archive.code(recipe),
+        }
+
+
+def _rounded(values: Sequence[float]) -> list[float]:
+    return [float(f"{value:.6g}") for value in values]
+
+
+def _place(recipe: Recipe) -> Path:
+    """Where a row is cached: named by recipe, data, and all code that decides it."""
+    code = json.dumps(archive.code(recipe), sort_keys=True)
+    parts = f"{runs.digest(recipe, _held(recipe.dataset))}\n{code}"
+    name = hashlib.sha256(parts.encode()).hexdigest()[:24]
+    return cache.folder() / "rows" / name
+
+
+_held = functools.cache(data.load)  # a set is asked for with every recipe: read once
+
+
+def unfinished(recipes: Sequence[Recipe]) -> list[Recipe]:
+    """Those whose row is not cached; changes nothing."""
+    return [each for each in recipes if not cache.is_cached(_place(each), ["row"])]
+
+
+def sweep(recipes: Sequence[Recipe], cluster: Any = None) -> Iterator[dict[str, Any]]:
+    """The row of each recipe, the cached ones first; each new one is cached before it is given.
+
+    ``cluster`` is a ``dask.distributed.Client``; without one the rows are computed here, in order.
+    """
+    missing = unfinished(recipes)
+    for each in recipes:
+        if each not in missing:
+            yield _cached(each, lambda each=each: row(each))
+    new = ((each, row(each)) for each in missing) if cluster is None else _on(cluster, missing)
+    for each, made in new:
+        yield _cached(each, lambda made=made: made)
+
+
+def _cached(recipe: Recipe, compute: Any) -> dict[str, Any]:
+    return cache.values(_place(recipe), ["row"], lambda _: {"row": compute()})["row"]
+
+
+def _on(cluster: Any, recipes: Iterable[Recipe]) -> Iterator[tuple[Recipe, dict[str, Any]]]:
+    from dask.distributed import KilledWorker, as_completed
+
+    # A row whose worker is lost is computed elsewhere; how often is dask's `allowed-failures`.
+    futures = {cluster.submit(row, each, pure=False): each for each in recipes}
+    for future in as_completed(futures):
+        each = futures[future]
+        try:
+            made = future.result()
+        except KilledWorker as error:
+            raise RuntimeError(
+                f"the workers that were given {each} died, one after the other: {error}. Do they "
+                "have memory enough (2 GiB each)? The rows that came in are kept"
+            ) from error
+        if made["code"] != archive.code(each):
+            raise RuntimeError(
+                f"a worker has another version of vae_nb: its row of {each} was made by "
+                f"{made['code']}, not {archive.code(each)}; install this version on every worker"
+            )
+        future.release()
+        yield each, made
+
+
+@contextlib.contextmanager
+def connect(address: str, workers: int) -> Iterator[Any]:
+    """A client of the scheduler at ``address``, or ("local") of ``workers`` processes here."""
+    try:
+        import dask
+        from dask.distributed import Client, LocalCluster
+    except ImportError as error:
+        raise ImportError(
+            "--scheduler needs dask.distributed: pip install 'vae_nb[cluster]'"
+        ) from error
+    if address != "local":
+        with Client(address, timeout="20s") as client:
+            yield client
+        return
+    threads = str(max(1, (os.cpu_count() or 1) // workers))
+    # In place of dask's own, which are one thread, and to give freed memory back at once: in a
+    # training, which asks for the same again in the next step, that was a quarter of the time.
+    libraries = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    environment = {"distributed.nanny.pre-spawn-environ": dict.fromkeys(libraries, threads)}
+    with (
+        dask.config.set(environment),
+        LocalCluster(workers, threads_per_worker=1, dashboard_address=None) as local,
+        Client(local) as client,
+    ):
+        yield client
+
+
+# --- how long it takes, and the table ---
+
+
+def seconds_needed(recipe: Recipe) -> float:
+    """How long a run will take here, from short trainings on noise; nothing is read or written.
+
+    The measuring takes what it took when the archive was made, scaled by how much faster or slower
+    this machine trains the archived run.
+    """
+    rows = archive.load().rows
+    archived = max(rows, key=lambda row: (row.recipe.model == recipe.model, row.recipe == recipe))
+    per_step = archived.made["seconds"] / _steps(archived.recipe)
+    measuring = statistics.median(row.made["measuring"] for row in rows)
+    scale = _seconds_per_step(archived.recipe) / per_step
+    return _steps(recipe) * _seconds_per_step(recipe) + scale * measuring
+
+
+def _steps(recipe: Recipe) -> int:
+    """Of the whole training; all sets have 60,000 training images."""
+    return recipe.epochs * training.steps_per_epoch(recipe, recipe.train_images or 60_000)
+
+
+def _seconds_per_step(recipe: Recipe) -> float:
+    """Of a training, without its start and its evaluation: the difference of a long and a short."""
+    return _timed(dataclasses.replace(recipe, seed=0, epochs=1, train_images=None))
+
+
+@functools.cache
+def _timed(recipe: Recipe, few: int = 20, many: int = 60) -> float:
+    seconds = []
+    for steps in (few, many):
+        images = torch.rand(steps * recipe.batch_size, 1, SIDE, SIDE)
+        labels = torch.zeros(len(images), dtype=torch.int64)
+        noise = Dataset(recipe.dataset, images, labels, images[:2], labels[:2], digest="")
+        start = time.perf_counter()
+        training.train(recipe, noise)
+        seconds.append(time.perf_counter() - start)
+    return max(0.0, seconds[1] - seconds[0]) / (many - few)
+
+
+def table(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """The rows in order of model, beta and seed, with a digest, versions and the time they took."""
+    order = list(MODELS)
+
+    def place(row: dict[str, Any]) -> tuple[int, float, int]:
+        made_by = row["recipe"]
+        return order.index(made_by["model"]), made_by["beta"], made_by["seed"]
+
+    ordered = sorted(rows, key=place)
+    packages = ("vae_nb", "torch", "torchmetrics", "scikit-learn", "scikit-image", "scipy")
+    return {
+        "digest": archive.digest(ordered),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "seconds": round(sum(row["made"]["seconds"] + row["made"]["measuring"] for row in ordered)),
+        "versions": {name: importlib.metadata.version(name) for name in packages},
+        "runs": ordered,
+    }
+
+
+def write(path: Path, kept: dict[str, Any]) -> None:
+    """The table as JSON, a line for each run, atomically."""
+    head = {name: value for name, value in kept.items() if name != "runs"}
+    lines = ",\n".join(json.dumps(run) for run in kept["runs"])
+    text = json.dumps(head, indent=1).removesuffix("\n}") + f',\n "runs": [\n{lines}\n]}}\n'
+    cache.write_atomically(path, text)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of ``vae-nb sweep``."""
+    parser.add_argument("--betas", nargs="+", type=float, default=BETAS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
+    parser.add_argument("--epochs", type=int, default=0, help="0: the profile's own number")
+    parser.add_argument("--images", type=int, default=0, help="training images; 0: all")
+    parser.add_argument("--dataset", default="MNIST")
+    parser.add_argument("--profile", default="default")
+    parser.add_argument(
+        "--scheduler",
+        nargs="?",
+        const="local",
+        metavar="ADDRESS",
+        help="run on a dask cluster; without an address, on an embedded one on this machine",
+    )
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count(), help="processes of the embedded cluster"
+    )
+    parser.add_argument("--output", type=Path, default=Path("sweep.json"))
+    parser.add_argument("--dry-run", action="store_true", help="say what is left, and how long")
+
+
+def run(given: argparse.Namespace) -> int:
+    """Sweep and write the table, or say what that would take."""
+    from tqdm import tqdm
+
+    recipes = grid(
+        given.betas,
+        given.seeds,
+        epochs=given.epochs,
+        train_images=given.images or None,
+        dataset=given.dataset,
+        profile=given.profile,
+    )
+    if given.workers < 1:
+        raise ValueError(f"--workers {given.workers} is not allowed: it must be 1 or more")
+    if not given.output.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {given.output.parent} for --output")
+    missing = unfinished(recipes)
+    if given.dry_run:
+        _report(recipes, missing)
+        return 0
+    cluster: Any = contextlib.nullcontext()
+    if given.scheduler:
+        cluster = connect(given.scheduler, given.workers)
+    bar = tqdm(total=len(recipes), initial=len(recipes) - len(missing), unit="run", smoothing=0)
+    rows = []
+    try:
+        with cluster as client, bar:
+            for each in sweep(recipes, client):
+                rows.append(each)
+                if (done := Recipe(**each["recipe"])) in missing:
+                    bar.update()
+                    bar.set_postfix_str(str(done))
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("finished runs are kept, the same command resumes") from None
+    write(given.output, table(rows))
+    print(f"{len(rows)} runs: {given.output}")
+    return 0
+
+
+def _report(recipes: Sequence[Recipe], missing: Sequence[Recipe]) -> None:
+    print(f"{len(recipes)} runs, {len(recipes) - len(missing)} of them finished")
+    if missing:
+        print("timing short trainings ...", flush=True)
+        each = seconds_needed(missing[-1])
+        print(
+            f"about {each:.0f} s each with {torch.get_num_threads()} threads, "
+            f"{len(missing) * each / 60:.0f} min for the {len(missing)} that are left, one by one"
+        )

@@ -1,0 +1,714 @@
+// The live explorer: four widgets that run the fitted networks in the reader's browser, without
+// server or library. vae_nb/explorer/widgets.py writes what they read. Only one job runs in a frame.
+
+(() => {
+  "use strict";
+  if (globalThis.vaeExplorer) {
+    // Another widget of the same page brought this script, too.
+    globalThis.vaeExplorer.start();
+    return;
+  }
+
+  const networks = globalThis.vaeNetworks;
+  const { SIDE, bytes, squaredError } = networks;
+
+  // --- Networks by digest ---
+
+  // They are in the page (a notebook) or in a file beside it (the book); either way they are read
+  // when they are first needed.
+  const loading = new Map();
+  const waiting = new Map();
+
+  function load(digest) {
+    if (!loading.has(digest)) {
+      const holder = document.querySelector(`script[data-model="${digest}"]`);
+      const source = holder.dataset.file;
+      const arrival = source
+        ? new Promise((resolve, reject) => {
+            waiting.set(digest, resolve);
+            const script = element("script", { src: source });
+            script.onerror = () => reject(new Error(`${source} could not be loaded`));
+            document.head.append(script);
+          })
+        : Promise.resolve(JSON.parse(holder.textContent));
+      loading.set(digest, arrival.then(networks.unpack));
+    }
+    return loading.get(digest);
+  }
+
+  // A file of weights calls this.
+  const receive = (digest, exported) => waiting.get(digest)(exported);
+
+  // --- Elements that the widgets share ---
+
+  let unique = 0;
+
+  function element(tag, attributes = {}, ...children) {
+    const created = ["svg", "circle", "path", "line", "text", "g"].includes(tag)
+      ? document.createElementNS("http://www.w3.org/2000/svg", tag)
+      : document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) created.setAttribute(name, value);
+    created.append(...children);
+    return created;
+  }
+
+  const box = (kind, ...children) => element("div", { class: kind }, ...children);
+
+  // One job in a frame; a newer job of the same name takes the older one's place.
+  const jobs = new Map();
+
+  function later(name, job) {
+    if (!jobs.size) requestAnimationFrame(nextJob);
+    jobs.set(name, job);
+  }
+
+  function nextJob() {
+    const [name, job] = jobs.entries().next().value;
+    try {
+      job();
+    } finally {
+      if (jobs.get(name) === job) jobs.delete(name);
+      if (jobs.size) requestAnimationFrame(nextJob);
+    }
+  }
+
+  // Words that screen readers hear when the reader's hand has come to rest.
+  function speaker() {
+    const line = element("p", { class: "vae-says", role: "status" });
+    let timer;
+    function say(text) {
+      clearTimeout(timer);
+      timer = setTimeout(() => {
+        if (line.textContent !== text) line.textContent = text;
+      }, 250);
+    }
+    return { line, say };
+  }
+
+  // A picture of 28 x 28 pixels with the grey levels of the data, and words for it.
+  function picture(caption, kind = "") {
+    const canvas = element("canvas", {
+      width: SIDE,
+      height: SIDE,
+      role: "img",
+      "aria-label": "not computed yet",
+    });
+    const label = element("figcaption", {}, caption);
+    const figure = element("figure", { class: `vae-picture ${kind}` }, canvas, label);
+    function show(pixels, words) {
+      const image = new ImageData(SIDE, SIDE);
+      pixels.forEach((value, n) => {
+        image.data.fill(Math.round(255 * value), 4 * n, 4 * n + 3);
+        image.data[4 * n + 3] = 255;
+      });
+      canvas.getContext("2d").putImageData(image, 0, 0);
+      canvas.setAttribute("aria-label", words);
+    }
+    return { figure, label, canvas, show };
+  }
+
+  function slider(label, { min, max, step, value }, changed) {
+    const id = `vae-${unique++}`;
+    const input = element("input", { type: "range", id, min, max, step, value });
+    const output = element("output", { for: id });
+    const whole = box("vae-slider", element("label", { for: id }, label), output, input);
+    input.addEventListener("input", () => changed(Number(input.value)));
+    return { whole, input, output };
+  }
+
+  // Radio buttons: `options` are texts or elements; calls changed(index).
+  function choice(legend, options, chosen, changed, kind = "") {
+    const name = `vae-${unique++}`;
+    const labels = options.map((option, index) => {
+      const input = element("input", { type: "radio", name, value: index });
+      input.checked = index === chosen;
+      input.addEventListener("change", () => changed(index));
+      return element("label", {}, input, option);
+    });
+    const title = element("legend", {}, legend);
+    return element("fieldset", { class: `vae-choice ${kind}` }, title, ...labels);
+  }
+
+  function button(text, pressed) {
+    const created = element("button", { type: "button" }, text);
+    created.addEventListener("click", pressed);
+    return created;
+  }
+
+  function modelName({ name, colour }) {
+    const dot = element("i", { class: "vae-dot", style: `background:${colour}` });
+    return element("span", {}, dot, name);
+  }
+
+  const unpackImages = (spec) =>
+    spec.images.map(({ label, pixels }) => ({
+      label,
+      pixels: Float32Array.from(bytes(pixels), (value) => value / 255),
+    }));
+
+  function thumbnails(images, noun) {
+    return images.map(({ label, pixels }, n) => {
+      const { canvas, show } = picture("");
+      show(pixels, `held-out ${noun} ${n + 1}: ${label}`);
+      return canvas;
+    });
+  }
+
+  // Loads what a widget needs as soon as it comes near the screen, or is used.
+  function whenNear(widget, begin) {
+    let begun = false;
+    const once = () => {
+      if (begun) return;
+      begun = true;
+      observer.disconnect();
+      begin();
+    };
+    const observer = new IntersectionObserver(
+      (entries) => {
+        if (entries.some((entry) => entry.isIntersecting)) once();
+      },
+      { rootMargin: "600px" },
+    );
+    observer.observe(widget);
+    widget.addEventListener("focusin", once);
+    widget.addEventListener("pointerdown", once);
+  }
+
+  async function guarded(line, action) {
+    try {
+      await action();
+    } catch (error) {
+      line.textContent = `This explorer could not start: ${error.message}.`;
+      throw error;
+    }
+  }
+
+  function drag(target, pressed, moved, released = () => {}) {
+    target.addEventListener("pointerdown", (event) => {
+      if (event.button !== 0) return;
+      target.setPointerCapture(event.pointerId);
+      pressed(event);
+      event.preventDefault();
+    });
+    target.addEventListener("pointermove", (event) => {
+      if (target.hasPointerCapture(event.pointerId)) moved(event);
+    });
+    target.addEventListener("lostpointercapture", released);
+  }
+
+  // A number for reading: a true minus sign, and none before zero.
+  const fixed = (value, places) =>
+    value
+      .toFixed(places)
+      .replace(/^-(?=0\.?0*$)/, "")
+      .replace("-", "\u2212");
+
+  // --- (a) Move in the latent space ---
+
+  function latentPad(widget, spec) {
+    const images = unpackImages(spec);
+    const original = picture(`held-out ${spec.noun}`, "is-small");
+    const decoded = picture("decoded", "is-large");
+    const facts = box("vae-facts");
+    const sliders = box("vae-sliders");
+    const { line, say } = speaker();
+    const plane = element("svg", {
+      class: "vae-plane",
+      viewBox: "0 0 200 200",
+      role: "img",
+      "aria-label": "Plane of two latents, not computed yet",
+    });
+    const planeLabel = element("figcaption");
+    const state = { model: spec.models[spec.first], from: { kind: "image", index: 0 } };
+    let network, code, controls, moveDot;
+
+    const choose = choice("Model", spec.models.map(modelName), spec.first, (index) => {
+      state.model = spec.models[index];
+      guarded(line, use);
+    });
+    choose.hidden = spec.models.length < 2;
+
+    async function use() {
+      const { model } = state;
+      const loaded = await load(model.digest);
+      if (model !== state.model) return; // chosen again meanwhile
+      network = loaded;
+      const rows = model.facts.map(([term, value]) => [
+        element("dt", {}, term),
+        element("dd", {}, value),
+      ]);
+      facts.replaceChildren(element("dl", {}, ...rows.flat()));
+      controls = model.latents.map((latent, n) => {
+        const scale = { min: latent.low, max: latent.high, step: "any", value: 0 };
+        const control = slider(latent.label, scale, (value) => moveTo({ [latent.index]: value }));
+        control.input.step = (latent.high - latent.low) / 100;
+        control.whole.classList.add(...["is-across", "is-up"].slice(n, n + 1));
+        return control;
+      });
+      sliders.replaceChildren(...controls.map(({ whole }) => whole));
+      drawPlane(model);
+      fetchCode();
+    }
+
+    function drawPlane({ latents: [across, up], points }) {
+      const toX = (value) => (200 * (value - across.low)) / (across.high - across.low);
+      const toY = (value) => 200 - (200 * (value - up.low)) / (up.high - up.low);
+      const circles = [1, 2].map((radius) => {
+        const [left, width, height] = [toX(-radius), toX(2 * radius) - toX(0), toY(0) - toY(radius)];
+        const arc = (to) => `a${width / 2},${height} 0 1,0 ${to},0`;
+        return element("path", {
+          class: "vae-prior",
+          d: `M${left},${toY(0)} ${arc(width)} ${arc(-width)}`,
+        });
+      });
+      const marks = points.map(([mark, x, y]) => element("text", { x: toX(x), y: toY(y) }, mark));
+      const dot = element("circle", { class: "vae-here", r: 6 });
+      moveDot = () => {
+        dot.setAttribute("cx", toX(code[across.index]));
+        dot.setAttribute("cy", toY(code[up.index]));
+      };
+      plane.replaceChildren(...circles, ...marks, dot);
+      planeLabel.textContent = `latent ${across.index} across, latent ${up.index} up`;
+    }
+
+    // The code that the chosen model gives to the same thing: an image, a noise vector, zero.
+    function fetchCode() {
+      const { kind, index } = state.from;
+      later("code", () => {
+        if (kind === "image") code = network.encode(images[index].pixels).mean;
+        else if (kind === "noise") code = networks.normalCode(index, network.latents);
+        else code = new Float32Array(network.latents);
+        state.from = { kind, index };
+        refresh();
+      });
+    }
+
+    // Moves some latents, by index.
+    function moveTo(values) {
+      if (!code) return;
+      Object.assign(code, values);
+      state.from = { ...state.from, moved: true };
+      refresh();
+    }
+
+    function refresh() {
+      const { name, latents } = state.model;
+      later("decode", () => {
+        const { kind, index, moved } = state.from;
+        const pixels = network.decode(code);
+        latents.forEach((latent, n) => {
+          controls[n].input.value = code[latent.index];
+          controls[n].output.textContent = fixed(code[latent.index], 2);
+        });
+        moveDot();
+        const image = kind === "image" ? images[index] : null;
+        let source = kind === "noise" ? "a sample of N(0, I)" : "the zero code";
+        if (image) source = `the code of a held-out ${image.label}`;
+        let words = `${name}: ${source}${moved ? ", moved," : ""} decoded`;
+        if (image && !moved) {
+          words += `; squared error ${fixed(squaredError(pixels, image.pixels), 4)}`;
+        }
+        const place = latents
+          .slice(0, 2)
+          .map((latent) => `latent ${latent.index} at ${fixed(code[latent.index], 2)}`)
+          .join(", ");
+        decoded.show(pixels, `${words}; ${place}`);
+        plane.setAttribute("aria-label", `Plane of two latents: ${place}`);
+        original.figure.hidden = !image;
+        if (image) original.show(image.pixels, `the held-out ${image.label} itself`);
+        say(`${words}.`);
+      });
+    }
+
+    function point(event) {
+      const { left, bottom, width, height } = plane.getBoundingClientRect();
+      const shares = [(event.clientX - left) / width, (bottom - event.clientY) / height];
+      const places = shares.map((share, n) => {
+        const { index, low, high } = state.model.latents[n];
+        return [index, low + Math.min(1, Math.max(0, share)) * (high - low)];
+      });
+      moveTo(Object.fromEntries(places));
+    }
+    drag(plane, point, point);
+
+    function start(kind, index) {
+      state.from = { kind, index };
+      if (network) fetchCode();
+    }
+    let [lastImage, lastNoise] = [0, 0];
+    const buttons = box(
+      "vae-buttons",
+      button(`next held-out ${spec.noun}`, () => {
+        lastImage = (lastImage + 1) % images.length;
+        start("image", lastImage);
+      }),
+      button("sample of N(0, I)", () => {
+        lastNoise++;
+        start("noise", lastNoise);
+      }),
+      button("zero", () => start("zero", 0)),
+    );
+    const planeBox = element("figure", { class: "vae-plane-box" }, plane, planeLabel);
+    const pictures = box("vae-pictures", decoded.figure, original.figure);
+    widget.append(choose, box("vae-row is-pad", planeBox, pictures, facts), sliders, buttons, line);
+    whenNear(widget, () => guarded(line, use));
+  }
+
+  // --- (b) From one image to another ---
+
+  function interpolate(widget, spec) {
+    const images = unpackImages(spec);
+    const chosen = [...spec.chosen];
+    const { line, say } = speaker();
+    const rows = spec.models.map((model) => {
+      const ends = [picture("start", "is-small"), picture("end", "is-small")];
+      const middle = picture("", "is-large");
+      const whole = element(
+        "figure",
+        { class: "vae-path" },
+        element("figcaption", {}, modelName(model)),
+        box("vae-pictures", ends[0].figure, middle.figure, ends[1].figure),
+      );
+      return { model, ends, middle, whole };
+    });
+    const scale = { min: 0, max: 100, step: 1, value: 50 };
+    const position = slider("position between start and end", scale, walk);
+    const choices = ["Start", "End"].map((legend, end) => {
+      const changed = (index) => {
+        chosen[end] = index;
+        encode();
+      };
+      return choice(legend, thumbnails(images, spec.noun), chosen[end], changed, "is-images");
+    });
+
+    function encode() {
+      for (const row of rows.filter(({ network }) => network)) {
+        const { name } = row.model;
+        later(`ends ${name}`, () => {
+          row.codes = chosen.map((index) => row.network.encode(images[index].pixels).mean);
+          walk();
+        });
+        row.ends.forEach(({ show }, n) =>
+          later(`end ${n} ${name}`, () =>
+            show(row.network.decode(row.codes[n]), `${name}: decoded ${["start", "end"][n]}`),
+          ),
+        );
+      }
+    }
+
+    function walk() {
+      const share = position.input.value / 100;
+      const place = `${position.input.value} %`;
+      position.output.textContent = place;
+      for (const row of rows.filter(({ codes }) => codes)) {
+        later(`walk ${row.model.name}`, () => {
+          const [start, end] = row.codes;
+          const pixels = row.network.decode(start.map((z, n) => z + share * (end[n] - z)));
+          const count = networks.strokes(pixels);
+          const strokes = `${count} ${count === 1 ? "stroke" : "strokes"}`;
+          row.words = `${row.model.name}: ${strokes}`;
+          row.middle.label.textContent = strokes;
+          row.middle.show(pixels, `${row.words}, at ${place}`);
+          const counts = rows.map(({ words }) => words).filter(Boolean);
+          say(`At ${place} of the way. ${counts.join("; ")}.`);
+        });
+      }
+    }
+
+    const paths = box("vae-row", ...rows.map(({ whole }) => whole));
+    widget.append(...choices, position.whole, paths, line);
+    whenNear(widget, () =>
+      rows.forEach((row) =>
+        guarded(line, async () => {
+          row.network = await load(row.model.digest);
+          encode();
+        }),
+      ),
+    );
+  }
+
+  // --- (c) A network conditioned on beta ---
+
+  const SAMPLES = 3; // of the prior
+
+  function betaSlider(widget, spec) {
+    const images = unpackImages(spec);
+    const { line, say } = speaker();
+    const original = picture(`held-out ${spec.noun}`);
+    const ofMean = picture("decoded mean");
+    const ofSample = picture("decoded sample of q(z|x)");
+    const samples = Array.from({ length: SAMPLES }, () => picture("decoded sample of N(0, I)"));
+    const state = { image: 0, noise: 0 };
+    let network;
+    const [low, high] = [spec.curve[0][0], spec.curve.at(-1)[0]].map(Math.log10);
+    const scale = { min: low, max: high, step: 0.01, value: Math.log10(spec.beta) };
+    const control = slider("β, logarithmic", scale, refresh);
+    const chart = rateDistortion(spec.curve);
+
+    function refresh() {
+      const beta = 10 ** control.input.value;
+      const words = `β = ${Number(beta.toPrecision(2))}`;
+      control.output.textContent = words.slice(4);
+      control.input.setAttribute("aria-valuetext", words);
+      if (!network) return;
+      const noises = samples.map((_, n) =>
+        networks.normalCode(state.noise * SAMPLES + n + 1, network.latents),
+      );
+      const { label, pixels } = images[state.image];
+      const [rate, distortion] = chart.move(Number(control.input.value));
+      later("mean", () => {
+        const posterior = network.encode(pixels, beta);
+        const { mean, logVariance } = posterior;
+        const reconstruction = network.decode(mean, beta);
+        const error = fixed(squaredError(reconstruction, pixels), 4);
+        original.show(pixels, `the held-out ${label} itself`);
+        const what = `decoded from the posterior mean at ${words}`;
+        ofMean.show(reconstruction, `${what}, squared error ${error}`);
+        later("sample", () => {
+          const code = mean.map((m, n) => m + Math.exp(logVariance[n] / 2) * noises[0][n]);
+          ofSample.show(network.decode(code, beta), `decoded from a posterior sample at ${words}`);
+        });
+        say(
+          `${words}: ${fixed(rate, 1)} nats and squared error ${fixed(distortion, 4)} over all ` +
+            `held-out images; this ${label}: ${fixed(networks.rate(posterior), 1)} nats, ` +
+            `${error} from its mean.`,
+        );
+      });
+      samples.forEach(({ show }, n) =>
+        later(`prior ${n}`, () =>
+          show(network.decode(noises[n], beta), `sample ${n + 1} of N(0, I) decoded at ${words}`),
+        ),
+      );
+    }
+
+    const buttons = box(
+      "vae-buttons",
+      button(`next held-out ${spec.noun}`, () => {
+        state.image = (state.image + 1) % images.length;
+        refresh();
+      }),
+      button("other noise", () => {
+        state.noise++;
+        refresh();
+      }),
+    );
+    const figures = [original, ofMean, ofSample, ...samples].map(({ figure }) => figure);
+    const pictures = box("vae-pictures is-grid is-triples", ...figures);
+    widget.append(control.whole, box("vae-row", pictures, chart.figure), buttons, line);
+    refresh();
+    whenNear(widget, () =>
+      guarded(line, async () => {
+        network = await load(spec.models[0].digest);
+        refresh();
+      }),
+    );
+  }
+
+  // The measured curve, rate across (asinh: linear near 0, logarithmic above) and error up.
+  function rateDistortion(curve) {
+    const [width, height, left, bottom] = [300, 210, 46, 38];
+    const most = Math.max(...curve.map(([, rate]) => rate));
+    const worst = 1.1 * Math.max(...curve.map(([, , distortion]) => distortion));
+    const toX = (rate) => left + ((width - left - 12) * Math.asinh(rate)) / Math.asinh(most);
+    const toY = (distortion) => (height - bottom) * (1 - distortion / worst) + 4;
+    const line = curve.map(([, rate, distortion]) => `${toX(rate)},${toY(distortion)}`).join("L");
+    const dot = element("circle", { class: "vae-here", r: 6, cx: -99 }); // unseen till it is placed
+    const text = (x, y, words, anchor) => element("text", { x, y, "text-anchor": anchor }, words);
+    const rates = [0, 1, 10, 100].filter((rate) => rate <= most);
+    const errors = [0.02, 0.04, 0.06].filter((error) => error < worst);
+    const words = "Curve of squared error against rate";
+    const svg = element(
+      "svg",
+      { class: "vae-chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": words },
+      element("path", { class: "vae-axis", d: `M${left},4V${toY(0)}H${width - 8}` }),
+      ...rates.map((rate) => text(toX(rate), toY(0) + 15, String(rate), "middle")),
+      ...errors.map((error) => text(left - 5, toY(error) + 4, String(error), "end")),
+      text((left + width) / 2, height - 3, "rate, nats", "middle"),
+      element("path", { class: "vae-curve", d: `M${line}` }),
+      dot,
+    );
+    const label = "squared error of a posterior sample against rate, all held-out images";
+    const caption = element("figcaption", {}, label);
+    // Rate and distortion at log10(beta), between neighbours of the curve; the dot goes there.
+    function move(logBeta) {
+      const next = curve.findIndex(([beta]) => Math.log10(beta) >= logBeta - 1e-9);
+      const one = curve[Math.max(0, next - 1)];
+      const two = curve[next < 0 ? curve.length - 1 : next];
+      const span = Math.log10(two[0] / one[0]);
+      const share = span ? (logBeta - Math.log10(one[0])) / span : 0;
+      const [rate, distortion] = [1, 2].map((n) => one[n] + share * (two[n] - one[n]));
+      dot.setAttribute("cx", toX(rate));
+      dot.setAttribute("cy", toY(distortion));
+      const place = `${fixed(rate, 1)} nats, ${fixed(distortion, 4)}`;
+      svg.setAttribute("aria-label", `${words}; at the dot ${place}`);
+      return [rate, distortion];
+    }
+    return { figure: element("figure", { class: "vae-chart-box" }, svg, caption), move };
+  }
+
+  // --- (d) Draw ---
+
+  function draw(widget, spec) {
+    const images = unpackImages(spec);
+    const side = 280;
+    const { line, say } = speaker();
+    const sheet = element("canvas", {
+      class: "vae-sheet",
+      width: side,
+      height: side,
+      tabindex: 0,
+      role: "img",
+      "aria-label": "Drawing area. Arrow keys move the pen, the space bar lowers and lifts it.",
+    });
+    const input = picture("as the encoder sees it");
+    const rows = spec.models.map((model) => {
+      const output = picture("");
+      const numbers = element("span", { class: "vae-numbers" });
+      output.label.append(modelName(model), numbers);
+      return { model, output, numbers };
+    });
+    const pen = sheet.getContext("2d", { willReadFrequently: true });
+    Object.assign(pen, { lineWidth: 22, lineCap: "round", lineJoin: "round", strokeStyle: "#fff" });
+    let last = null; // where the pen was
+    let isExample = false; // a held-out image is on the sheet: the first stroke takes its place
+    let latest;
+
+    function wipe() {
+      pen.clearRect(0, 0, side, side);
+      last = null;
+      isExample = false;
+    }
+
+    function lineTo(x, y) {
+      if (isExample) wipe();
+      const [fromX, fromY] = last ?? [x, y];
+      pen.beginPath();
+      pen.moveTo(fromX, fromY);
+      pen.lineTo(x, y + (last ? 0 : 0.01));
+      pen.stroke();
+      last = [x, y];
+      look();
+    }
+
+    function look() {
+      later("look", () => {
+        const { data } = pen.getImageData(0, 0, side, side);
+        const ink = Float32Array.from({ length: side * side }, (_, n) => data[4 * n + 3] / 255);
+        show(networks.centred(ink, side), "your drawing");
+      });
+    }
+
+    function show(pixels, what) {
+      latest = [pixels, what];
+      const empty = pixels.every((value) => value === 0);
+      input.show(pixels, empty ? "nothing is drawn yet" : `${what}, scaled and centred like MNIST`);
+      for (const row of rows.filter(({ network }) => network)) {
+        const { name } = row.model;
+        later(`draw ${name}`, () => {
+          const posterior = row.network.encode(pixels);
+          const decoded = row.network.decode(posterior.mean);
+          const error = fixed(squaredError(decoded, pixels), 4);
+          const numbers = [error];
+          if (posterior.logVariance) numbers.push(`${fixed(networks.rate(posterior), 1)} nats`);
+          row.numbers.textContent = empty ? "" : numbers.join("\n");
+          row.words = `${name}: ${error}`;
+          const words = `${name}: ${what} reconstructed, squared error ${numbers.join(", ")}`;
+          row.output.show(decoded, words);
+          const errors = rows.map((other) => other.words).filter(Boolean);
+          if (!empty) say(`Squared error of ${what}. ${errors.join("; ")}.`);
+        });
+      }
+    }
+
+    const inSheet = (event) => {
+      const { left, top, width } = sheet.getBoundingClientRect();
+      return [event.clientX - left, event.clientY - top].map((place) => (place * side) / width);
+    };
+    const lift = () => {
+      last = null;
+    };
+    const stroke = (event) => lineTo(...inSheet(event));
+    const press = (event) => {
+      lift();
+      stroke(event);
+    };
+    drag(sheet, press, stroke, lift);
+
+    // By keyboard: a pen that is up or down.
+    const keys = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+    const cursor = { x: side / 2, y: side / 4, down: false };
+    const mark = element("span", { class: "vae-pen", hidden: "" });
+    function showPen() {
+      mark.hidden = document.activeElement !== sheet || !sheet.matches(":focus-visible");
+      mark.classList.toggle("is-down", cursor.down);
+      mark.style.left = `${(100 * cursor.x) / side}%`;
+      mark.style.top = `${(100 * cursor.y) / side}%`;
+    }
+    sheet.addEventListener("keydown", (event) => {
+      const step = keys[event.key];
+      if (!step && event.key !== " ") return;
+      event.preventDefault();
+      if (step) {
+        const moved = [cursor.x + 10 * step[0], cursor.y + 10 * step[1]];
+        [cursor.x, cursor.y] = moved.map((place) => Math.min(side - 10, Math.max(10, place)));
+      } else {
+        cursor.down = !cursor.down;
+        say(cursor.down ? "Pen down." : "Pen up.");
+        lift();
+      }
+      if (cursor.down) lineTo(cursor.x, cursor.y);
+      showPen();
+    });
+    sheet.addEventListener("focus", showPen);
+    sheet.addEventListener("blur", showPen);
+
+    let next = 0;
+    function showExample() {
+      const { pixels, label } = images[next];
+      next = (next + 1) % images.length;
+      wipe();
+      isExample = true;
+      pixels.forEach((value, n) => {
+        pen.fillStyle = `rgba(255, 255, 255, ${value})`;
+        pen.fillRect((n % SIDE) * 10, Math.floor(n / SIDE) * 10, 10, 10);
+      });
+      show(pixels, `a held-out ${label}`);
+    }
+    const clear = () => {
+      wipe();
+      look();
+    };
+    const example = button(`a held-out ${spec.noun} instead`, showExample);
+    const buttons = box("vae-buttons", button("clear", clear), example);
+    const outputs = rows.map(({ output }) => output.figure);
+    const pictures = box("vae-pictures is-grid", input.figure, ...outputs);
+    const left = element("div", {}, box("vae-sheet-box", sheet, mark), buttons);
+    widget.append(box("vae-row", left, pictures), line);
+    whenNear(widget, () => {
+      showExample();
+      rows.forEach((row) =>
+        guarded(line, async () => {
+          row.network = await load(row.model.digest);
+          show(...latest);
+        }),
+      );
+    });
+  }
+
+  // --- Start ---
+
+  const widgets = { latentPad, interpolate, betaSlider, draw };
+
+  function start() {
+    for (const root of document.querySelectorAll(".vae-explorer:not(.is-live)")) {
+      const spec = JSON.parse(root.querySelector("script[type='application/json']").textContent);
+      root.classList.add("is-live");
+      // The keys are the widget's own: JupyterLab would move or insert cells by them.
+      root.addEventListener("keydown", (event) => event.stopPropagation());
+      widgets[spec.widget](root.querySelector(".vae-widget"), spec);
+    }
+  }
+
+  globalThis.vaeExplorer = { start, receive, load };
+  start();
+})();

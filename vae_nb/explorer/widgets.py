@@ -1,0 +1,291 @@
+"""Widgets that run the fitted networks under the reader's own hand.
+
+Each function returns a :class:`LiveWidget`: an HTML output that holds the networks and the script
+that runs them, so that it works in a notebook, in the book and from a file, without server or
+network. A static figure of the same models stands in for it on paper and where no script runs. In
+the book the networks move into files of their own (``book/_ext/model_weights.py``).
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import functools
+import hashlib
+import html
+import json
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+import torch
+from matplotlib.colors import to_hex
+from torch import Tensor
+
+from vae_nb import figures, metrics
+from vae_nb.data import Dataset
+from vae_nb.explorer.export import export
+from vae_nb.figures import Column, LiveFigure
+from vae_nb.metrics.paths import with_labels
+from vae_nb.models import VAE, decode, posterior, sample_prior, sampled_codes
+from vae_nb.objective import kl_divergence
+from vae_nb.runs import Run
+
+CARRIED = 20  # held-out images that a widget carries, as many of each class
+POINTS = 200  # held-out codes that the pad shows
+FACTS = ("rate", "mse_mean", "fid_prior")  # metrics beside the pad
+STROKES = "extra_strokes_0.5"
+SPAN = 3.5  # standard deviations of a latent on either side of its slider's middle
+
+
+@dataclasses.dataclass(frozen=True)
+class LiveWidget:
+    """A widget with the static figure that stands in for it.
+
+    As the last line of a cell it shows itself. ``spec`` is what the script needs but the networks,
+    ``networks`` are their JSON, by digest; both end up in one HTML output.
+    """
+
+    figure: LiveFigure
+    spec: dict[str, Any]
+    networks: dict[str, str]
+
+    def html(self) -> str:
+        """The whole widget as HTML: style, stand-in, description, networks, script."""
+        still = base64.b64encode(self.figure.png()).decode()
+        width = round(self.figure.figure.get_figwidth() * 96)
+        networks = "".join(
+            f'<script type="text/plain" data-model="{digest}">{network}</script>\n'
+            for digest, network in self.networks.items()
+        )
+        spec = json.dumps(self.spec).replace("</", "<\\/")  # a label must not end the script
+        return (
+            f'<div class="vae-explorer">\n<style>{_packaged("explorer.css")}</style>\n'
+            f'<img class="vae-still dark-light" src="data:image/png;base64,{still}" '
+            f'width="{width}" alt="{html.escape(self.figure.alt)}">\n'
+            '<div class="vae-widget"></div>\n'
+            f'<script type="application/json">{spec}</script>\n'
+            f'{networks}<script class="vae-code">{script()}</script>\n</div>'
+        )
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+
+        figure = self.figure
+        words = {"name": f"fig-{figure.name}", "caption": figure.caption, "alt": figure.alt}
+        bundle = {"text/html": self.html(), "text/plain": figure.alt}
+        display(bundle, raw=True, metadata={"text/html": {"vae_nb": words}})
+        figure.display_caption()
+
+
+def script() -> str:
+    """The explorer's JavaScript, one piece for all widgets."""
+    return _packaged("networks.js") + _packaged("explorer.js")
+
+
+@functools.cache
+def _packaged(name: str) -> str:
+    return resources.files("vae_nb.explorer").joinpath(name).read_text(encoding="utf-8")
+
+
+def latent_pad(
+    models: Mapping[str, Run], name: str, first: str = "", sliders: int = 4
+) -> LiveWidget:
+    """Move in the latent space of each of ``models`` (label to run), beginning with ``first``.
+
+    A pad over the two latents with the largest KL (of an autoencoder: variance) and as many
+    further ``sliders``. Beside it are the model's metrics. Raises :class:`ValueError` if ``first``
+    is none of the labels.
+    """
+    labels = list(models)
+    first = first or labels[0]
+    if first not in models:
+        raise ValueError(f"first = {first!r} is not allowed: it must be one of {labels}")
+    details = {label: _latents(run, 2 + sliders) | _facts(run) for label, run in models.items()}
+    pairs = {label: details[label]["latents"][:2] for label in (first, labels[0], labels[-1])}
+    planes = {label: _plane(models[label], pair) for label, pair in pairs.items()}
+    axes = "; ".join(
+        f"{label}: {' and '.join(latent['label'] for latent in pair)}"
+        for label, pair in pairs.items()
+    )
+    return _widget(
+        "latentPad",
+        models,
+        figures.latent_planes(planes, name, axes),
+        "What a model decodes at the dot. Dashed: one and two standard deviations of N(0, I). "
+        f"Small labels: the codes of {POINTS} held-out images.",
+        details,
+        first=labels.index(first),
+    )
+
+
+def interpolate(
+    models: Mapping[str, Run], name: str, labels: tuple[int, int] = (4, 9)
+) -> LiveWidget:
+    """Walk between two held-out images in each of ``models`` (label to run), side by side.
+
+    It begins with two images of these ``labels``, start and end.
+    """
+    dataset = _dataset(models)
+    carried = _carried(dataset)
+    start, end = map(int, with_labels(dataset.test_labels[carried], [labels]))
+    images = dataset.test_images[carried[[start, end]]]
+    steps = torch.linspace(0, 1, 9)[:, None]
+    rows = {}
+    for label, run in models.items():
+        first, last = run.encode(images)
+        rows[label] = run.decode(torch.lerp(first, last, steps))
+    strokes = {label: metrics.of(run, [STROKES])[STROKES] for label, run in models.items()}
+    return _widget(
+        "interpolate",
+        models,
+        figures.interpolations(rows, name, strokes),
+        "The straight line between the codes of two held-out images of your choice. A stroke is "
+        "a connected group of at least three pixels above one half.",
+        chosen=[start, end],
+    )
+
+
+def draw(models: Mapping[str, Run], name: str) -> LiveWidget:
+    """Draw an image and see what each of ``models`` (label to run) makes of it."""
+    dataset = _dataset(models)
+    images = dataset.test_images[_carried(dataset)][::2]
+    errors = {label: metrics.of(run, ["mse_mean"])["mse_mean"] for label, run in models.items()}
+    words = f"A {dataset.noun} of your own, encoded and decoded by each model. Below each: "
+    if any(map(_is_vae, models.values())):
+        words += "the squared error and the KL. A VAE decodes its posterior mean."
+    else:
+        words += "the squared error."
+    return _widget("draw", models, figures.reconstructions(images, models, name, errors), words)
+
+
+def beta_slider(run: Run, name: str, beta: float = 0.1) -> LiveWidget:
+    """Move beta itself, over the range of a multi-rate VAE, beginning at ``beta``.
+
+    The same image and the same noise at every beta, and where it stands on the measured curve of
+    rate and distortion (on all held-out images).
+    """
+    curve = metrics.curve(run)
+    images = run.dataset.test_images[_carried(run.dataset)[4::6][:3]]
+    codes = sample_prior(len(images), run.latent_dim)
+    columns = []
+    for b in list(curve)[::4]:
+        vae = run.model.at(b)
+        decoded = decode(vae, sampled_codes(vae, images)), decode(vae, codes)
+        columns.append(Column(f"β = {b:.2g}", *decoded, curve[b]["rate"], curve[b]["mse_sample"]))
+    points = [(b, its["rate"].value, its["mse_sample"].value) for b, its in curve.items()]
+    (low, rate_low, error_low), (high, rate_high, error_high) = points[0], points[-1]
+    finding = (
+        f"One network, conditioned on β: from β = {low:g} to {high:g} its rate goes from "
+        f"{rate_low:.1f} to {rate_high:.1f} nats and its squared error from {error_low:.4f} to "
+        f"{error_high:.4f}."
+    )
+    return _widget(
+        "betaSlider",
+        {"conditioned on β": run},
+        figures.beta_strip(columns, name, finding),
+        "The same held-out image and the same noise as β moves, by one network. The dot is where β "
+        "stands on the measured curve of rate and squared error.",
+        curve=points,
+        beta=beta,
+    )
+
+
+def _widget(
+    kind: str,
+    models: Mapping[str, Run],
+    figure: LiveFigure,
+    words: str,
+    details: Mapping[str, Mapping[str, Any]] = {},
+    **spec: Any,
+) -> LiveWidget:
+    """A widget of explorer.js with the networks of ``models`` and ``details`` of each, by label.
+
+    Its caption begins with ``words``, on what the live widget shows.
+    """
+    dataset = _dataset(models)
+    networks, described = {}, []
+    for label, run in models.items():
+        network = export(run.model)
+        digest = hashlib.sha256(network.encode()).hexdigest()[:16]
+        networks[digest] = network
+        colour = to_hex(figures.colour(run.beta if _is_vae(run) else None))
+        names = {"name": label, "digest": digest, "colour": colour}
+        described.append(names | dict(details.get(label, {})))
+    common = {"widget": kind, "noun": dataset.noun, "images": _images(dataset), "models": described}
+    caption = f"{words} *In print:* {figure.caption}"
+    return LiveWidget(dataclasses.replace(figure, caption=caption), common | spec, networks)
+
+
+def _is_vae(run: Run) -> bool:
+    """Whether it has a posterior, and one beta."""
+    return isinstance(run.model, VAE)
+
+
+def _dataset(models: Mapping[str, Run]) -> Dataset:
+    names = sorted({run.recipe.dataset for run in models.values()})
+    if len(names) != 1:
+        raise ValueError(f"a widget shows models of one data set, not of {names}")
+    return next(iter(models.values())).dataset
+
+
+def _carried(dataset: Dataset) -> Tensor:
+    """Indices of the held-out images that a widget carries: the first ones of each class."""
+    each = max(2, CARRIED // len(dataset.classes))
+    labels = range(len(dataset.classes))
+    return torch.cat([(dataset.test_labels == x).nonzero().flatten()[:each] for x in labels])
+
+
+def _images(dataset: Dataset) -> list[dict[str, str]]:
+    carried = _carried(dataset)
+    pixels = (dataset.test_images[carried] * 255).round().to(torch.uint8).flatten(1).numpy()
+    labels = [dataset.classes[label] for label in dataset.test_labels[carried]]
+    return [
+        {"label": label, "pixels": base64.b64encode(image.tobytes()).decode()}
+        for label, image in zip(labels, pixels, strict=True)
+    ]
+
+
+def _latents(run: Run, count: int) -> dict[str, Any]:
+    """The ``count`` most active latents, their sliders, and where held-out codes lie in two."""
+    images, classes = run.dataset.test_images, run.dataset.classes
+    codes = run.encode(images)
+    if _is_vae(run):
+        activity, unit = kl_divergence(posterior(run, images)).mean(0), "{:.2f} nats"
+    else:
+        activity, unit = codes.var(dim=0), "variance {:.2f}"
+    spread, centre = codes.std(dim=0), codes.mean(dim=0)
+    axes = []
+    for index in activity.argsort(descending=True)[:count].tolist():
+        # At least as wide as N(0, I), so that a latent without any KL can be moved, too.
+        low, high = (float(centre[index] + sign * SPAN * spread[index]) for sign in (-1, 1))
+        label = f"latent {index} ({unit.format(float(activity[index]))})"
+        low, high = round(min(low, -SPAN), 2), round(max(high, SPAN), 2)
+        axes.append({"index": index, "label": label, "low": low, "high": high})
+    # A long name of a class leaves no room in the plane: then its number.
+    marks = classes if max(map(len, classes)) <= 3 else list(map(str, range(len(classes))))
+    places = codes[:POINTS, [axis["index"] for axis in axes[:2]]].tolist()
+    points = [
+        (marks[label], round(x, 2), round(y, 2))
+        for label, (x, y) in zip(run.dataset.test_labels[:POINTS], places, strict=True)
+    ]
+    return {"latents": axes, "points": points}
+
+
+def _facts(run: Run) -> dict[str, list[tuple[str, str]]]:
+    """Titles and values of the metrics that it has."""
+    rows = []
+    for name, value in metrics.of(run, FACTS).items():
+        metric = metrics.METRICS[name]
+        title = metric.title if _is_vae(run) else metric.title.removesuffix(" of the mean")
+        rows.append((title, f"{metric.show(value)} {metric.unit}".rstrip()))
+    return {"facts": rows}
+
+
+def _plane(run: Run, axes: Sequence[Mapping[str, Any]], steps: int = 7) -> Tensor:
+    """Images decoded on a grid over two latents, all others zero; the second one grows upwards."""
+    across, up = (torch.linspace(axis["low"], axis["high"], steps) for axis in axes)
+    codes = torch.zeros(steps, steps, run.latent_dim)
+    codes[..., axes[0]["index"]] = across
+    codes[..., axes[1]["index"]] = up.flip(0)[:, None]
+    return run.decode(codes.flatten(0, 1))

@@ -1,0 +1,226 @@
+"""All that decides a fitted model: one entry for each kind of model, recipes, and profiles."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import numbers
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from vae_nb.data import SPECIFICATIONS
+from vae_nb.models import VAE, Autoencoder
+from vae_nb.multirate import BetaRange, MultiRateVAE
+from vae_nb.objective import FixedBeta, LearnedVariance, Terms
+from vae_nb.optim import OPTIMISERS, SCHEDULES
+
+
+class Objective(Protocol):
+    """What a training minimises; see :class:`vae_nb.objective.FixedBeta`."""
+
+    def __call__(
+        self,
+        model: Any,
+        images: Tensor,
+        noise: Tensor,
+        generator: torch.Generator,
+        progress: float,
+    ) -> tuple[Tensor, Terms]:
+        """The loss of a batch, and its terms image by image."""
+
+    def held_out(self, model: Any, images: Tensor) -> dict[str, float]:
+        """The values of ``objective.held_out`` over ``images``."""
+
+    def fitted_beta(self, held_out: dict[str, float], latent_dim: int) -> float:
+        """The weight of the KL in the end."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """A kind of model: its title (a format of ``beta``), its network, and its objective.
+
+    ``epochs`` is by profile, and within one by beta; ``None`` stands for every other beta.
+    """
+
+    title: str
+    network: Callable[[int, int], nn.Module]
+    objective: Callable[[float], Objective]
+    epochs: Mapping[str, Mapping[float | None, int]]
+    takes_beta: bool = False
+
+
+MODELS = {
+    "ae": Kind(
+        "autoencoder",
+        Autoencoder,
+        FixedBeta,
+        {"default": {None: 5}, "course": {None: 11}},
+    ),
+    "vae": Kind(
+        "VAE, β = {beta:g}",
+        VAE,
+        FixedBeta,
+        {"default": {None: 5}, "course": {0.0: 5, 10.0: 5, None: 20}},
+        takes_beta=True,
+    ),
+    "sigma_vae": Kind(  # learns its decoder's variance instead of being given a beta
+        "VAE, β learned",
+        VAE,
+        lambda beta: LearnedVariance(),
+        {"default": {None: 5}, "course": {None: 20}},
+    ),
+    "multi_rate": Kind(  # one for all betas of a range
+        "VAE, every β",
+        MultiRateVAE,
+        lambda beta: BetaRange(),
+        {"default": {None: 10}, "course": {None: 20}},
+    ),
+}
+
+# "default" reaches a good model soonest (benchmarks/README.md); "course" is the course's recipe to
+# the letter.
+PROFILES: dict[str, dict[str, Any]] = {
+    "default": {
+        "batch_size": 256,
+        "learning_rate": 4e-3,
+        "width": 16,
+        "schedule": "one_cycle",
+        "optimiser": "muon",
+    },
+    "course": {
+        "batch_size": 64,
+        "learning_rate": 1.5e-3,
+        "width": 48,
+        "schedule": "constant",
+        "optimiser": "adam",
+    },
+}
+
+
+def require(ok: bool, field: str, value: object, allowed: str) -> None:
+    """Raise :class:`ValueError` that names the field, the value and what is allowed."""
+    if not ok:
+        raise ValueError(f"{field} = {value!r} is not allowed: {field} must be {allowed}")
+
+
+def is_integer(value: Any, at_least: int) -> bool:
+    """Whether it is a whole number (no bool) from ``at_least``."""
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return whole and int(value) >= at_least
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a real, finite number (no bool)."""
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return real and math.isfinite(value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """All that decides a fitted model, checked when it is made.
+
+    ``model`` names an entry of MODELS. ``beta`` weighs the KL in the course's units (see
+    ``objective``); ``train_images`` is how many training images are used (None: all of them);
+    ``learning_rate`` is the peak of the one-cycle schedule or the rate of the constant one;
+    ``optimiser`` is Adam for all weights, or Muon for those that are matrices and Adam for the
+    rest. Raises :class:`ValueError` that names the field, the value and what is allowed.
+    """
+
+    model: str
+    beta: float
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    schedule: str
+    optimiser: str
+    width: int
+    latent_dim: int = 64
+    seed: int = 0
+    dataset: str = "MNIST"
+    train_images: int | None = None
+
+    def __post_init__(self) -> None:
+        for field, entries in (
+            ("model", MODELS),
+            ("schedule", SCHEDULES),
+            ("optimiser", OPTIMISERS),
+            ("dataset", SPECIFICATIONS),
+        ):
+            value = getattr(self, field)
+            require(value in tuple(entries), field, value, f"one of {', '.join(entries)}")
+        ok = is_number(self.beta) and self.beta >= 0
+        require(ok, "beta", self.beta, "a finite number, zero or more")
+        ok = self.kind.takes_beta or self.beta == 0
+        others = [name for name, kind in MODELS.items() if kind.takes_beta]
+        require(ok, "beta", self.beta, f"0 for every model but {', '.join(others)}")
+        ok = is_number(self.learning_rate) and self.learning_rate > 0
+        require(ok, "learning_rate", self.learning_rate, "a finite number above 0")
+        for field, least in (("epochs", 1), ("width", 1), ("latent_dim", 1), ("seed", 0)):
+            value = getattr(self, field)
+            require(is_integer(value, least), field, value, f"a whole number, {least} or more")
+        require(self.seed < 2**63, "seed", self.seed, "less than 2^63")
+        require(
+            is_integer(self.batch_size, 2),
+            "batch_size",
+            self.batch_size,
+            "a whole number, 2 or more (BatchNorm needs two images to have a variance)",
+        )
+        require(
+            self.train_images is None or is_integer(self.train_images, self.batch_size),
+            "train_images",
+            self.train_images,
+            f"None (all) or a whole number, at least one batch of {self.batch_size} (the parameter "
+            "`images` of a chapter)",
+        )
+        # One number has one spelling, so that one recipe has one digest.
+        for field, kind in (("beta", float), ("learning_rate", float)):
+            object.__setattr__(self, field, kind(getattr(self, field)))
+        for field in ("epochs", "batch_size", "width", "latent_dim", "seed"):
+            object.__setattr__(self, field, int(getattr(self, field)))
+        if self.train_images is not None:
+            object.__setattr__(self, "train_images", int(self.train_images))
+
+    @property
+    def kind(self) -> Kind:
+        """The entry of MODELS."""
+        return MODELS[self.model]
+
+    def objective(self) -> Objective:
+        """What is minimised: a new object for each training, since some keep a state."""
+        return self.kind.objective(self.beta)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields as plain JSON values."""
+        return dataclasses.asdict(self)
+
+    def __str__(self) -> str:
+        epochs = f"{self.epochs} epoch{'s' if self.epochs > 1 else ''}"
+        parts = [f"width {self.width}", epochs, f"seed {self.seed}"]
+        if self.latent_dim != 64:
+            parts.insert(1, f"{self.latent_dim} latents")
+        if self.train_images is not None:
+            parts.append(f"{self.train_images:,} images")
+        if self.dataset != "MNIST":
+            parts.append(self.dataset)
+        return f"{self.kind.title.format(beta=self.beta)} ({', '.join(parts)})"
+
+
+def recipe(
+    model: str, beta: float = 0.0, profile: str = "default", epochs: int = 0, **changes: Any
+) -> Recipe:
+    """A recipe of a profile; ``changes`` are any other fields of :class:`Recipe`.
+
+    ``epochs=0`` keeps the profile's own number. Raises :class:`ValueError` as :class:`Recipe` does.
+    """
+    require(profile in tuple(PROFILES), "profile", profile, f"one of {', '.join(PROFILES)}")
+    require(model in tuple(MODELS), "model", model, f"one of {', '.join(MODELS)}")
+    require(is_integer(epochs, 0), "epochs", epochs, "a whole number; 0 for the profile's own")
+    known = {field.name for field in dataclasses.fields(Recipe)}
+    for name in changes:
+        require(name in known, "the recipe field", name, f"one of {', '.join(sorted(known))}")
+    own = MODELS[model].epochs[profile]
+    epochs = epochs or own.get(beta if is_number(beta) else None, own[None])
+    return Recipe(model=model, beta=beta, **{"epochs": epochs} | PROFILES[profile] | changes)

@@ -1,0 +1,92 @@
+"""What a chapter shows beside its figures: Markdown with a role, and numbers for programs.
+
+The book lays outputs out by their role, which is in the metadata; a notebook shows them one under
+the other.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+
+from IPython.display import display
+
+from vae_nb import archive, data, objective
+from vae_nb.archive import Evidence, Numbers
+from vae_nb.metrics import METRICS
+from vae_nb.report import templates
+from vae_nb.report.templates import Shown
+from vae_nb.runs import Run
+
+MEASURED = "application/vnd.vae-nb.measured+json"  # MIME type of the numbers of a run
+
+
+def show(text: str, role: str) -> None:
+    """Publish Markdown with a role: answer, claims, basis, outlier or text."""
+    display({"text/markdown": text, "text/plain": text}, raw=True, metadata={"vae_nb": role})
+
+
+def show_text(text: str) -> None:
+    """Publish Markdown with numbers of the run."""
+    show(text.strip(), "text")
+
+
+def show_table(table: str) -> None:
+    """Publish a table in its own container, which scrolls where the page is narrow."""
+    show(table, "claims")
+
+
+def show_basis(evidence: Evidence, runs: Mapping[str, Run]) -> None:
+    """Publish on which trainings the intervals of a table rest, and which numbers are outliers.
+
+    ``evidence`` and ``runs`` are those of this build, by role. An outlier is named on the page and
+    in the output of the build.
+    """
+    seeds = len(archive.join(evidence, runs))
+    rows = {role: archive.others(run.recipe) if seeds > 1 else [] for role, run in runs.items()}
+    text = templates.macro(
+        "display.md",
+        "basis",
+        seeds=seeds,
+        stale=any(map(archive.stale, rows.values())),
+        missing=any(
+            name in METRICS and name not in row.measured
+            for role in runs
+            for name in evidence[role]
+            for row in rows[role]
+        ),
+    )
+    show(text, "basis")
+    for role, run in runs.items():
+        for name, (value, expected) in archive.outliers(run, evidence[role]).items():
+            facts = {"title": METRICS[name].title, "value": Shown(name, value)}
+            facts |= {"expected": Shown(name, expected), "recipe": run.recipe}
+            show(templates.macro("display.md", "outlier", **facts), "outlier")
+
+
+def show_recipes(*runs: Run) -> None:
+    """Print the recipe of each run; publish a sentence for each VAE whose collapse is expected."""
+    sentences = []
+    for run in runs:
+        print(run.recipe)
+        if run.recipe.model == "vae":
+            threshold = _collapse_beta(run.recipe.dataset, run.recipe.train_images, run.latent_dim)
+            facts = {"beta": run.beta, "latents": run.latent_dim, "threshold": threshold}
+            if run.beta > threshold:
+                sentences.append(templates.macro("display.md", "collapse_expected", **facts))
+    if sentences:
+        show_text("\n\n".join(sentences))
+
+
+@functools.cache
+def _collapse_beta(dataset: str, train_images: int | None, latent_dim: int) -> float:
+    return objective.collapse_beta(data.load(dataset, train_images).train_images, latent_dim)
+
+
+def publish(measured: Numbers, beta: float | None) -> None:
+    """Publish the numbers of a run for programs (``vae-nb rerun`` compares runs by them).
+
+    Pages and notebooks show nothing for it.
+    """
+    numbers = {name: estimate.value for name, estimate in measured.items()}
+    display({MEASURED: {"beta": beta, **numbers}}, raw=True, metadata={"vae_nb": "measured"})

@@ -1,0 +1,126 @@
+"""Tables in Markdown: claims with their verdicts, and runs with their metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from vae_nb.archive import Archive, Numbers, objective
+from vae_nb.metrics import METRICS
+from vae_nb.metrics.intervals import Estimate
+from vae_nb.report.question import Claim, Question, Seeds
+from vae_nb.runs import Run
+
+# The metrics of each table.
+_COMMON = ("mse_mean", "mse_sample", "rate", "active_units", "sharpness_reconstructions")
+MODELS = (*_COMMON, "sharpness_prior", "fid_prior", "confident_prior")
+CLOSER_LOOK = (*_COMMON, "fid_prior", "log_likelihood")
+MIDPOINTS = (
+    *("extra_strokes_0.5", "extra_strokes_0.5_matched", "extra_strokes_0.5_equal"),
+    *("extra_euler_0.5", "midpoint_fid", "midpoint_fid_spherical", "midpoint_fid_equal"),
+    "midpoint_entropy",
+)
+ALONG_BETA = ("rate", "mse_sample", "mse_mean", "active_units")
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]], align: str = "") -> str:
+    """A table; ``align`` has a letter for each column: l, c or r (all l where it is empty)."""
+    lines = {"l": "---", "c": ":---:", "r": "---:"}
+    rule = [lines[letter] for letter in align or "l" * len(head)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *rows))
+
+
+def heading(name: str) -> str:
+    """A metric's title with its unit."""
+    metric = METRICS[name]
+    return f"{metric.title}, {metric.unit}" if metric.unit else metric.title
+
+
+def cell(numbers: Numbers, name: str) -> str:
+    """A number in its metric's format; a dash where a run does not have it."""
+    return METRICS[name].show(numbers[name]) if name in numbers else "–"
+
+
+def claims_table(claims: Iterable[Claim], seeds: Seeds, chapter: str = "") -> str:
+    """Claims, what was measured for each (with 95 % interval and threshold), and the verdicts.
+
+    With ``chapter``, each name is a link to that chapter.
+    """
+    return markdown(
+        ["claim", "the report says", "measured here", "verdict"],
+        [
+            [
+                f"[{claim.name}]({chapter}.ipynb)" if chapter else claim.name,
+                claim.says,
+                "<br>".join(map(str, claim.checks(seeds))),
+                claim.verdict(seeds).pill,
+            ]
+            for claim in claims
+        ],
+    )
+
+
+def verdicts_table(questions: Mapping[str, Question], seeds: Mapping[str, Seeds]) -> str:
+    """All claims in order, with links to their chapters; both arguments are by question."""
+    tables = {
+        claim.name: claims_table([claim], seeds[name], question.chapter).splitlines()
+        for name, question in questions.items()
+        for claim in question.claims
+    }
+    head = next(iter(tables.values()))[:2]
+    return "\n".join([*head, *(tables[name][2] for name in sorted(tables))])
+
+
+def models_table(models: Mapping[str, Numbers], thumbnails: Mapping[str, Mapping[str, str]]) -> str:
+    """The numbers of several models, a row each.
+
+    ``thumbnails`` has, for some of them, small PNGs in base64 by what they show.
+    """
+    shown = list(next(iter(thumbnails.values()), {}))
+
+    def row(label: str, numbers: Numbers) -> list[str]:
+        pngs = thumbnails.get(label, {})
+        images = [
+            f'<img class="vae-thumbnail dark-light" alt="{what} of {label}" '
+            f'src="data:image/png;base64,{pngs[what]}">'
+            if what in pngs
+            else ""
+            for what in shown
+        ]
+        return [label, *images, *(cell(numbers, name) for name in MODELS)]
+
+    head = ["model", *shown, *map(heading, MODELS)]
+    head = [title.replace("reconstr", "recon\u00adstr") for title in head]  # may be broken there
+    align = "l" + "c" * len(shown) + "r" * len(MODELS)
+    return markdown(head, [row(*each) for each in models.items()], align)
+
+
+def midpoints_table(models: Mapping[str, Numbers]) -> str:
+    """The metrics of midpoints, a row for each model."""
+    rows = [[label, *(cell(its, name) for name in MIDPOINTS)] for label, its in models.items()]
+    return markdown(["midpoints of", *map(heading, MIDPOINTS)], rows, "l" + "r" * len(MIDPOINTS))
+
+
+def closer_look_table(models: Mapping[str, Numbers]) -> str:
+    """Models in columns, with intervals; for a network of every beta beside a separate one."""
+
+    def with_interval(name: str, estimate: Estimate) -> str:
+        value, low, high = map(METRICS[name].show, estimate)
+        return f"{value} [{low}, {high}]"
+
+    rows = [
+        [heading(name), *(with_interval(name, numbers[name]) for numbers in models.values())]
+        for name in CLOSER_LOOK
+    ]
+    return markdown(["metric", *models], rows, "l" + "r" * len(models))
+
+
+def every_beta_table(run: Run, curve: Mapping[float, Numbers], archived: Archive) -> str:
+    """A multi-rate VAE along its curve, beside separate trainings where there are any."""
+    ratios = archived.over_separate(curve, run.recipe)
+    rows = []
+    for beta, numbers in curve.items():
+        own = objective(numbers, beta, run.latent_dim)
+        separate = (f"{own / ratios[beta]:.4f}", f"{ratios[beta]:.3f}") if beta in ratios else "––"
+        rows.append([f"{beta:g}", *(cell(numbers, n) for n in ALONG_BETA), f"{own:.4f}", *separate])
+    head = ["β", *map(heading, ALONG_BETA), "objective", "of separate trainings", "ratio"]
+    return markdown(head, rows, "r" * len(head))
