@@ -1,21 +1,24 @@
 """Outputs that are never stale, and a failing cell that is always named.
 
-jupyter-cache knows a page by its cells; it does not see that the package which they import has
-changed. So the cache lives in a folder named by a digest of that package, and an edit of it makes
-every page run again at the next build (runs that were fitted before come from the store).
+jupyter-cache knows a page by its cells and its kernel; it does not see that a module which they
+import has changed. So a digest of the page's modules, and of those that these import, is put beside
+the kernel's name: after an edit of a module the pages that import it run again (runs that were
+fitted before come from the cache of the package).
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import os
 import re
-import shutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import nbformat
+from jupyter_cache import get_cache
 from myst_nb.core.execute import ExecutionError, NotebookClientCache
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from sphinx.errors import SphinxError
@@ -28,7 +31,9 @@ if TYPE_CHECKING:
 
 BOOK = Path(__file__).resolve().parents[1]
 ROOT = BOOK.parent
+PACKAGE = "vae_nb"
 REFERENCE = "api"
+KEPT = 100  # outputs of pages, the last ones that were used
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -45,6 +50,47 @@ def digest(files: Iterable[Path]) -> str:
         content = file.read_bytes()
         total.update(f"{file.relative_to(ROOT).as_posix()} {len(content)}\n".encode() + content)
     return total.hexdigest()[:16]
+
+
+def sources(code: str, found: set[Path] | None = None) -> set[Path]:
+    """The files of the package that Python source imports, directly or not, and their data files.
+
+    All of it for source that is not plain Python.
+    """
+    found = set() if found is None else found
+    try:
+        nodes = list(ast.walk(ast.parse(code)))
+    except SyntaxError:
+        return set((ROOT / PACKAGE).rglob("*.py"))
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    for name in names:
+        parts = name.split(".")
+        for depth in range(1, len(parts) + 1) if parts[0] == PACKAGE else ():
+            place = ROOT.joinpath(*parts[:depth])
+            for file in (place.with_suffix(".py"), place / "__init__.py"):
+                if file.is_file() and file not in found:
+                    found.add(file)
+                    # A file of data belongs to the module of its name, or to all of its folder.
+                    pattern = f"{file.stem}.*" if file.parent == ROOT / PACKAGE else "*"
+                    data = (".md", ".json", ".js", ".css")
+                    found |= {each for each in file.parent.glob(pattern) if each.suffix in data}
+                    sources(file.read_text("utf-8"), found)
+    return found
+
+
+def mark(notebook: NotebookNode) -> NotebookNode:
+    """Put the digest of its modules into a notebook, where jupyter-cache looks for a difference."""
+    code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    notebook.metadata.setdefault("kernelspec", {})["modules"] = digest(sources(code))
+    return notebook
+
+
+def read(page: Path) -> NotebookNode:
+    """A page's notebook, marked."""
+    return mark(nbformat.read(page, as_version=4))
 
 
 def prepare(app: Sphinx, config: Config) -> None:
@@ -65,14 +111,9 @@ def prepare(app: Sphinx, config: Config) -> None:
     )
     if config.nb_execution_mode != "cache":
         return
-    caches = Path(app.outdir).parent / ".jupyter_cache"
-    package = ROOT / "vae_nb"
-    sources = [file for kind in ("*.py", "*.js", "*.css") for file in package.rglob(kind)]
-    current = caches / digest(sources)
-    config.nb_execution_cache_path = str(current)
-    for other in caches.glob("[0-9a-f]" * 16):
-        if other != current:
-            shutil.rmtree(other)
+    path = Path(app.outdir).parent / ".jupyter_cache"
+    config.nb_execution_cache_path = str(path)
+    get_cache(path).change_cache_limit(KEPT)
 
 
 def read_together(
@@ -83,7 +124,20 @@ def read_together(
     But not the reference, which cites none and would import the whole package for it. It is read
     when one of the package's sources has changed.
     """
-    return env.found_docs - added - {REFERENCE} if added or changed or removed else set()
+    before = getattr(env, "digests_of_modules", {})
+    env.digests_of_modules = {
+        name: read(path).metadata.kernelspec.modules
+        for name in env.found_docs
+        if (path := Path(env.doc2path(name))).suffix == ".ipynb"
+    } | {REFERENCE: digest((ROOT / PACKAGE).rglob("*.py"))}
+    stale = {
+        name
+        for name, found in env.digests_of_modules.items()
+        if name in env.found_docs and found != before.get(name)
+    }
+    if added or changed or removed or stale - {REFERENCE}:
+        stale |= env.found_docs - {REFERENCE}
+    return stale - added
 
 
 def describe_failure(notebook: NotebookNode, page: Path, error: Exception) -> str:
@@ -120,6 +174,7 @@ def start_client(self: NotebookClientCache) -> None:
     for cell in self.notebook.cells:
         if cell.cell_type == "code":
             cell.execution_count = None  # a count then says: started by this build
+    mark(self.notebook)
     try:
         _start_client(self)
     except ExecutionError as error:

@@ -9,9 +9,9 @@ MyST-NB takes these from a cell's metadata, where they are fixed before the cell
   figure, too, but live (see model_weights for what becomes of its networks);
 - text/markdown with metadata {"vae_nb": "caption"}: the same caption for readers without this
   extension, so nothing here; nor for {"vae_nb": "measured"}, numbers for programs;
-- text/markdown with metadata {"vae_nb": "answer"}, "claims", "basis" or "stray": wrapped for the
-  layout in _static/vae_nb.css; "stray", a number that the archive does not expect, is a warning of
-  the build as well.
+- text/markdown with metadata {"vae_nb": "answer"}, "claims", "basis" or "outlier": wrapped for
+  the layout in _static/vae_nb.css; "outlier", a number outside of what the archive predicts, is a
+  warning of the build as well.
 
 Everything else is MyST-NB's; but an image without an alternative text is a warning.
 """
@@ -40,9 +40,9 @@ class LiveOutputs:
         role = data.output_metadata.get("vae_nb")
         if role in ("caption", "measured"):
             return []
-        if role == "stray" and data.mime_type == "text/markdown":
+        if role == "outlier" and data.mime_type == "text/markdown":
             renderer.logger.warning(data.string, subtype="archive", line=data.line)
-        if role in ("answer", "claims", "basis", "stray") and data.mime_type == "text/markdown":
+        if role in ("answer", "claims", "basis", "outlier") and data.mime_type == "text/markdown":
             return [nodes.container("", *renderer.render_markdown(data), classes=[f"vae-{role}"])]
         is_image = data.mime_type.startswith("image/")
         live = data.output_metadata.get(data.mime_type, {}).get("vae_nb")

@@ -3,8 +3,8 @@
 A `vae_nb.explorer.LiveWidget` is one piece of HTML that holds all it needs, so that it works in any
 notebook. Here its parts move, when a page is written, into files named by their content, which all
 pages share: a network becomes a script that explorer.js loads when the reader comes near (plain
-scripts, because fetch and modules are blocked for pages opened from a file), explorer.js itself one
-deferred script, the static figure an image. The style stays, once for each page.
+scripts, because fetch and modules are blocked for pages opened from a file), the explorer's code
+one deferred script, the static figure an image. The style stays, once for each page.
 """
 
 from __future__ import annotations
@@ -31,39 +31,36 @@ def move_out(app: Sphinx, doctree: nodes.document, page: str) -> None:
     """Move the parts of the page's widgets into files of the output folder."""
     folder = Path(app.outdir) / FOLDER
     up = "../" * page.count("/")
-    first = True
-    for node in list(doctree.findall(nodes.raw)):
+
+    def keep(name: str, content: bytes) -> str:
+        file = folder / name
+        if not file.exists():
+            folder.mkdir(exist_ok=True)
+            file.write_bytes(content)
+        return f"{up}{FOLDER}/{name}"
+
+    def network(match: re.Match[str]) -> str:
+        digest, content = match.groups()
+        script = f'vaeExplorer.receive("{digest}", {content});\n'
+        file = keep(f"network-{digest}.js", script.encode())
+        return f'<script type="text/plain" data-model="{digest}" data-file="{file}"></script>'
+
+    def code(match: re.Match[str]) -> str:
+        content = match[1].encode()
+        return f'<script defer src="{keep(f"explorer-{_digest(content)}.js", content)}"></script>'
+
+    def still(match: re.Match[str]) -> str:
+        content = base64.b64decode(match[2])
+        return f'{match[1]}{keep(f"still-{_digest(content)}.png", content)}"'
+
+    raw = (node for node in doctree.findall(nodes.raw) if node.get("format") == "html")
+    widgets = [node for node in raw if '<div class="vae-explorer">' in node.astext()]
+    for index, node in enumerate(widgets):
         text = node.astext()
-        if node.get("format") != "html" or '<div class="vae-explorer">' not in text:
-            continue
-
-        def keep(name: str, content: bytes) -> str:
-            file = folder / name
-            if not file.exists():
-                folder.mkdir(exist_ok=True)
-                file.write_bytes(content)
-            return f"{up}{FOLDER}/{name}"
-
-        def network(found: re.Match[str]) -> str:
-            digest, content = found.groups()
-            script = f'vaeExplorer.receive("{digest}", {content});\n'
-            file = keep(f"network-{digest}.js", script.encode())
-            return f'<script type="text/plain" data-model="{digest}" data-file="{file}"></script>'
-
-        def code(found: re.Match[str], first: bool = first) -> str:
-            content = found[1].encode()
-            file = keep(f"explorer-{_digest(content)}.js", content)
-            return f'<script defer src="{file}"></script>' if first else ""
-
-        def still(found: re.Match[str]) -> str:
-            content = base64.b64decode(found[2])
-            return f'{found[1]}{keep(f"still-{_digest(content)}.png", content)}"'
-
+        if index:  # the page's first widget has them
+            text = _CODE.sub("", _STYLE.sub("", text))
         text = _STILL.sub(still, _CODE.sub(code, _NETWORK.sub(network, text)))
-        if not first:
-            text = _STYLE.sub("", text)
         node.replace_self(nodes.raw("", text, format="html"))
-        first = False
 
 
 def _digest(content: bytes) -> str:

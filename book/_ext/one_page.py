@@ -1,4 +1,4 @@
-"""The whole book as one page (`--builder singlehtml`), from which `vae_nb.pdf` prints the report.
+"""The whole book as one page (`--builder singlehtml`), from which `vae-nb pdf` prints the report.
 
 Sphinx's own builder needs four repairs here:
 

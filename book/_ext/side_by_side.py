@@ -3,7 +3,10 @@
 MyST-NB runs one page after the other. A page keeps one processor busy while its kernel starts, a
 figure is drawn or a probe is fitted, and a small network trains hardly faster on two processors
 than on one. So what is stale is run here before the pages are read, and MyST-NB finds all outputs
-in the cache. Where two pages need the same model, one fits it and the other waits (vae_nb.store).
+in the cache. Where two pages need the same model, one fits it and the other waits (vae_nb.cache).
+
+jupyter-cache has a parallel executor of its own, which takes every processor, runs all pages to
+the end after one has failed, and can name neither the failing cell nor the threads of a kernel.
 """
 
 from __future__ import annotations
@@ -14,8 +17,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import nbformat
-from fresh_outputs import PageFailed, describe_failure
+from fresh_outputs import PageFailed, describe_failure, read
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
 from nbclient import NotebookClient
@@ -24,6 +26,7 @@ from sphinx.util import logging
 
 if TYPE_CHECKING:
     from jupyter_cache.base import JupyterCacheAbstract
+    from nbformat import NotebookNode
     from sphinx.application import Sphinx
     from sphinx.environment import BuildEnvironment
 
@@ -47,7 +50,7 @@ def run_stale_pages(app: Sphinx, env: BuildEnvironment, names: list[str]) -> Non
 
 def _is_cached(cache: JupyterCacheAbstract, path: Path) -> bool:
     try:
-        cache.match_cache_notebook(nbformat.read(path, as_version=4))
+        cache.match_cache_notebook(read(path))
     except KeyError:
         return False
     return True
@@ -79,8 +82,8 @@ async def _run_all(
         raise failed.exceptions[0] from None
 
 
-async def _run(app: Sphinx, path: Path, environment: dict[str, str]) -> nbformat.NotebookNode:
-    notebook = nbformat.read(path, as_version=4)
+async def _run(app: Sphinx, path: Path, environment: dict[str, str]) -> NotebookNode:
+    notebook = read(path)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.execution_count = None  # a count then says: started by this build
