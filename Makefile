@@ -8,23 +8,32 @@ export OMP_WAIT_POLICY ?= PASSIVE
 BIN := $(VENV)/bin
 # An extra index for pip, such as that of torch's small CPU build (see README.md).
 TORCH_INDEX ?=
-PIP_INSTALL = $(BIN)/python -m pip install -c constraints.txt \
+PIP_INSTALL = "$(BIN)/python" -m pip install -c constraints.txt \
 	$(if $(TORCH_INDEX),--extra-index-url "$(TORCH_INDEX)")
 
-.PHONY: help book pdf test gate sweep rerun exercises clean distclean
+# What a user types for a re-run reaches Python as words of the environment: neither make nor the
+# shell ever reads it as text of its own.
+export VAE_NB_CHAPTER := $(value CHAPTER)
+export VAE_NB_BETA := $(value BETA)
+export VAE_NB_ARGS := $(value ARGS)
+unexport CHAPTER BETA ARGS
+
+.PHONY: help book pdf lint check test verify sweep rerun exercises clean distclean
 
 help:
 	@echo "make book                               install into .venv and build the report"
 	@echo "make pdf                                print the report as one PDF (needs Chromium)"
-	@echo "make test                               install what tests need, and run them"
-	@echo "make gate                               ask whether the verdicts are those of the prose"
 	@echo "make rerun CHAPTER=beta_ten BETA=0.5    run a chapter with another beta, as a page;"
 	@echo "                                        BETA=\"0.5 1 2\" compares several,"
-	@echo "                                        ARGS=\"-p epochs 1\" sets other parameters"
+	@echo "                                        ARGS=\"-p epochs 1\" sets other parameters,"
+	@echo "                                        a list without spaces: ARGS=\"-p compared [0.1,1]\""
 	@echo "make exercises                          write the chapters for students into exercises/,"
 	@echo "                                        without the solutions"
-	@echo "make sweep                              train and measure all of the archive anew (an hour;"
-	@echo "                                        goes on where it was stopped)"
+	@echo "make check                              linters, types and the fast tests (a minute)"
+	@echo "make test                               linters, types and all tests (half an hour)"
+	@echo "make verify                             compare the verdicts with those of the prose"
+	@echo "make sweep                              train and measure all of the archive again (an"
+	@echo "                                        hour; resumes where it was stopped)"
 	@echo "make clean                              remove built pages and re-runs; trained models"
 	@echo "                                        (in the user's cache) and .venv stay"
 	@echo "make distclean                          remove .venv as well"
@@ -38,27 +47,39 @@ book: $(VENV)/installed
 	@echo "The report: $$PWD/book/_build/html/index.html"
 
 pdf: $(VENV)/installed
-	$(BIN)/python -m vae_nb.pdf
+	$(BIN)/python -m vae_nb pdf
 
-test: $(VENV)/installed-test
+lint: $(VENV)/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/nbstripout --verify --keep-id book/*.ipynb
+	$(BIN)/oxlint --deny-warnings vae_nb book/_static
+	$(BIN)/mypy
+
+check: lint
+	$(BIN)/python -m pytest -m "not slow and not browser"
+
+test: lint
 	@sh tests/chromium.sh
 	@status=0; $(BIN)/python -m pytest || status=$$?; sh tests/chromium.sh --check; exit $$status
 
-gate: $(VENV)/installed
-	$(BIN)/python -m vae_nb.gate
+verify: $(VENV)/installed
+	$(BIN)/python -m vae_nb verify
 
 sweep: $(VENV)/installed
-	$(BIN)/python -m vae_nb.sweep --output vae_nb/archive.json
+	$(BIN)/python -m vae_nb sweep --output vae_nb/archive.json
 
 rerun: $(VENV)/installed
-	@test -n "$(CHAPTER)" || { echo 'Which chapter? make rerun CHAPTER=beta_ten BETA="0.5 1"'; exit 2; }
-	@$(BIN)/python -m vae_nb.rerun $(CHAPTER) $(if $(BETA),--beta $(BETA)) $(ARGS)
+	@test -n "$$VAE_NB_CHAPTER" || { \
+		echo 'Which chapter? make rerun CHAPTER=beta_ten BETA="0.5 1"'; exit 2; }
+	@set -f; exec "$(BIN)/python" -m vae_nb rerun "$$VAE_NB_CHAPTER" \
+		$${VAE_NB_BETA:+--beta $$VAE_NB_BETA} $$VAE_NB_ARGS
 
 exercises: $(VENV)/installed
-	@$(BIN)/python -m vae_nb.exercises
+	@$(BIN)/python -m vae_nb exercises
 
 clean:
-	rm -rf book/_build rerun build dist vae_nb.egg-info .pytest_cache .ruff_cache
+	rm -rf book/_build rerun build dist vae_nb.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find book tests vae_nb -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean

@@ -1,8 +1,8 @@
-"""How long does the book take: cold, warm, and after an edit? And how heavy is it?
+"""How long the book takes to build, cold, warm and after an edit, and how heavy it is.
 
     python benchmarks/build.py
 
-In a copy of the repository with a store of its own: a cold build (nothing fitted, nothing
+In a copy of the repository with a cache of its own: a cold build (nothing fitted, nothing
 executed), a warm one, and one after an edit of a page's prose, of a figure and of the objective
 (which trains all models again). Peak memory is that of all processes of the cold build together.
 """
@@ -22,8 +22,9 @@ from pathlib import Path
 
 import machine
 
+from vae_nb.commands import build_command
+
 ROOT = Path(__file__).resolve().parents[1]
-COMMAND = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", "book"]
 
 
 def memory_of(process: int) -> int:
@@ -49,7 +50,8 @@ def build(copy: Path, store: Path) -> tuple[float, int]:
     environment["OMP_WAIT_POLICY"] = "PASSIVE"
     start, peak, done = time.perf_counter(), 0, threading.Event()
     with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen(COMMAND, cwd=copy, env=environment, stdout=log, stderr=log)
+        command = build_command("book")
+        process = subprocess.Popen(command, cwd=copy, env=environment, stdout=log, stderr=log)
 
         def watch() -> None:
             nonlocal peak
@@ -76,7 +78,7 @@ def edit(path: Path, text: str) -> None:
 def main() -> None:
     """Build five times, and print the times, the memory and the weights."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--without-objective", action="store_true", help="spare the last build")
+    parser.add_argument("--without-objective", action="store_true", help="skip the last build")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="build there, and keep it")
     given = parser.parse_args()
     print(machine.describe())

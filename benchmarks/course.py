@@ -49,7 +49,7 @@ def epochs(
                 break
             losses = terms(model, batch, torch.randn(len(batch), model.latent_dim))
             optimiser.zero_grad()
-            losses.total(beta).backward()
+            losses.loss(beta).mean().backward()
             optimiser.step()
-            losses.reconstruction.item(), losses.kl.item()  # the course's loop logs both
+            losses.reconstruction.mean().item(), losses.kl.mean().item()  # its loop logs both
         yield time.perf_counter() - start, model

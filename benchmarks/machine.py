@@ -1,4 +1,4 @@
-"""On what was it measured? One line for the head of every table."""
+"""The machine of a measurement: one line for the head of every table."""
 
 from __future__ import annotations
 

@@ -1,123 +1,108 @@
-"""How many images a second does a training step take, and how many could it?
+"""Images a second of training, and what Muon costs, on this processor and on one with AVX2 only.
 
     python benchmarks/throughput.py
 
-Interleaved rounds of: the course's loop, our loop at the course's width and at ours, and the bound:
-the same multiplications as plain matrix products of the sizes that convolutions unfold to, by the
-same library on the same threads. ``--profile`` prints where our step spends its time.
+The rounds of one processor are interleaved; the numbers are medians. `ONEDNN_MAX_CPU_ISA=AVX2`
+makes oneDNN, which computes what is slow here, do without AVX-512 and AMX, as on most laptops.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
+import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
+from collections import defaultdict
 from pathlib import Path
 
 import course
 import machine
 import torch
-from torch import nn
 
 from vae_nb import data
-from vae_nb.models import VAE
-from vae_nb.training import recipe, train
+from vae_nb.optim import Muon
+from vae_nb.recipe import Recipe, recipe
+from vae_nb.training import new_model, train
+
+PROCESSORS = {"as it is": {}, "AVX2": {"ONEDNN_MAX_CPU_ISA": "AVX2"}}
+RECIPES = {
+    "default (width 16, batch 256, Muon)": recipe("vae", 0.1),
+    "default with Adam": recipe("vae", 0.1, optimiser="adam"),
+    "width 48, batch 256, Muon": recipe("vae", 0.1, width=48),
+    "width 48, batch 64, Adam": recipe("vae", 0.1, profile="course"),
+}
 
 
-def products(width: int, batch: int) -> list[tuple[int, int, int]]:
-    """The matrix products of a forward pass as (rows, inner, columns), one for each layer."""
-    sizes: list[tuple[int, int, int]] = []
-
-    def note(layer: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
-        if isinstance(layer, nn.Linear):
-            sizes.append((batch, layer.in_features, layer.out_features))
-        elif isinstance(layer, nn.Conv2d):
-            inner = layer.in_channels * layer.kernel_size[0] ** 2
-            sizes.append((batch * output[0, 0].numel(), inner, layer.out_channels))
-        elif isinstance(layer, nn.ConvTranspose2d):
-            columns = layer.out_channels * layer.kernel_size[0] ** 2
-            sizes.append((batch * inputs[0][0, 0].numel(), layer.in_channels, columns))
-
-    model = VAE(width)
-    hooks = [module.register_forward_hook(note) for module in model.modules()]
-    posterior = model.posterior(torch.zeros(2, 1, 28, 28))
-    model.decode(posterior.mean)
-    for hook in hooks:
-        hook.remove()
-    return sizes
-
-
-def bound(width: int, batch: int, repeats: int) -> float:
-    """Images a second if a step were nothing but its matrix products, forward and backward.
-
-    The backward pass has two products of the same size for each of the forward pass.
-    """
-    pairs = [(torch.randn(n, k), torch.randn(k, m)) for n, k, m in products(width, batch)]
-    start = time.perf_counter()
-    for _ in range(3 * repeats):
-        for left, right in pairs:
-            left @ right
-    return batch * repeats / (time.perf_counter() - start)
-
-
-def ours(width: int, batch: int, optimiser: str, steps: int) -> float:
-    """Images a second of our training loop, without its evaluation."""
-    every = data.load("MNIST", steps * batch)
-    few = every.__class__(
-        every.name,
-        every.train_images,
-        every.train_labels,
-        every.test_images[:2],
-        every.test_labels[:2],
-    )
-    found = recipe(
-        "vae",
-        0.1,
-        width=width,
-        batch_size=batch,
-        epochs=1,
-        images=steps * batch,
-        optimiser=optimiser,
+def images_a_second(recipe: Recipe, steps: int) -> float:
+    """Of our training loop, without its evaluation."""
+    dataset = data.load("MNIST", steps * recipe.batch_size)
+    few = dataclasses.replace(
+        dataset, test_images=dataset.test_images[:2], test_labels=dataset.test_labels[:2]
     )
     start = time.perf_counter()
-    train(found, few, progress=False)
-    return steps * batch / (time.perf_counter() - start)
+    train(dataclasses.replace(recipe, epochs=1), few)
+    return steps * recipe.batch_size / (time.perf_counter() - start)
+
+
+def muon_milliseconds(kind: type[torch.optim.Optimizer], steps: int) -> float:
+    """Of a step of ``kind`` for the matrices of the default recipe."""
+    kernels = [p for p in new_model(recipe("vae")).parameters() if p.ndim > 1]
+    matrices = [torch.nn.Parameter(p.detach().flatten(1)) for p in kernels if min(p.shape[:2]) > 1]
+    optimiser = kind(matrices, lr=0.02)
+    for matrix in matrices:
+        matrix.grad = torch.randn_like(matrix)
+    optimiser.step()  # warm
+    start = time.perf_counter()
+    for _ in range(steps):
+        optimiser.step()
+    return 1000 * (time.perf_counter() - start) / steps
+
+
+def measure(rounds: int, steps: int) -> dict[str, float]:
+    """All numbers of this process, medians over ``rounds``."""
+    values: dict[str, list[float]] = defaultdict(list)
+    with tempfile.TemporaryDirectory() as folder:
+        loop = course.epochs(Path(folder), 0.1, steps=steps)
+        next(loop)  # warm
+        for _ in range(rounds):
+            seconds, _ = next(loop)
+            values["the course's loop"].append(64 * steps / seconds)
+            for name, each in RECIPES.items():
+                values[name].append(images_a_second(each, steps))
+            values["Muon, float32 (ours), ms a step"].append(muon_milliseconds(Muon, steps))
+            bfloat16 = muon_milliseconds(torch.optim.Muon, steps)
+            values["Muon, bfloat16 (torch's), ms a step"].append(bfloat16)
+    return {name: statistics.median(found) for name, found in values.items()}
 
 
 def main() -> None:
-    """Measure in turns, and print medians and ratios."""
+    """Measure in a process for each kind of processor, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--one", action="store_true", help="this process only, as JSON")
     given = parser.parse_args()
+    if given.one:
+        print(json.dumps(measure(given.rounds, given.steps)))
+        return
+    found = {}
+    for name, settings in PROCESSORS.items():
+        command = [sys.executable, __file__, "--one"]
+        command += ["--rounds", str(given.rounds), "--steps", str(given.steps)]
+        done = subprocess.run(
+            command, env=os.environ | settings, stdout=subprocess.PIPE, text=True, check=True
+        )
+        found[name] = json.loads(done.stdout)
     print(machine.describe())
-    narrow = recipe("vae").width
-    rates: dict[str, list[float]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        course_epochs = course.epochs(Path(folder), 0.1, steps=given.steps)
-        next(course_epochs)  # warm
-        for _ in range(given.rounds):
-            seconds, _ = next(course_epochs)
-            for name, rate in (
-                ("course loop, width 48", 64 * given.steps / seconds),
-                ("ours, width 48, Adam, batch 64", ours(48, 64, "adam", given.steps)),
-                ("ours, width 48", ours(48, 256, "muon", given.steps // 2)),
-                ("bound, width 48", bound(48, 256, 3)),
-                (f"ours, width {narrow} (default)", ours(narrow, 256, "muon", given.steps)),
-                (f"bound, width {narrow}", bound(narrow, 256, 6)),
-            ):
-                rates.setdefault(name, []).append(rate)
-    base = statistics.median(rates["course loop, width 48"])
-    print("| loop | images/s | over the course loop |\n| --- | ---: | ---: |")
-    for name, values in rates.items():
-        middle = statistics.median(values)
-        print(f"| {name} | {middle:,.0f} | {middle / base:.2f} |")
-    if given.profile:
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
-            ours(narrow, 256, "muon", 30)
-        print(seen.key_averages().table(sort_by="self_cpu_time_total", row_limit=15))
+    print(f"\n| images a second | {' | '.join(found)} |\n| --- |{' ---: |' * len(found)}")
+    for row in next(iter(found.values())):
+        form = ".1f" if "ms" in row else ",.0f"
+        print(f"| {row} | {' | '.join(f'{numbers[row]:{form}}' for numbers in found.values())} |")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How much sooner does the default recipe reach what the course recipe reaches?
+"""How much sooner the default recipe reaches what the course recipe reaches.
 
     python benchmarks/time_to_quality.py                    # 20 epochs of the course: an hour
     python benchmarks/time_to_quality.py --course-epochs 5
@@ -6,7 +6,7 @@
 
 With ``--known`` the course's levels come from an earlier run, and only its pace from this one.
 
-The held-out objective at beta = 0.1. The course recipe is trained epoch by epoch; between its
+The held-out loss at beta = 0.1. The course recipe is trained epoch by epoch; between its
 epochs the default recipe is trained from scratch with more and more epochs, so that both see the
 same minutes of the machine. Times are of training only: for both, the median seconds of an epoch
 times the number of epochs.
@@ -27,7 +27,8 @@ import machine
 
 from vae_nb import data
 from vae_nb.objective import held_out
-from vae_nb.training import recipe, train
+from vae_nb.recipe import recipe
+from vae_nb.training import train
 
 BETA = 0.1
 
@@ -38,7 +39,7 @@ def main() -> None:
     parser.add_argument("--course-epochs", type=int, default=20)
     parser.add_argument("--epochs", type=int, nargs="+", default=[2, 3, 4, 6, 8, 10, 12])
     parser.add_argument("--epochs-48", type=int, nargs="+", default=[2, 3, 4, 6, 8])
-    parser.add_argument("--known", nargs="*", default=[], metavar="EPOCHS:OBJECTIVE")
+    parser.add_argument("--known", nargs="*", default=[], metavar="EPOCHS:LOSS")
     given = parser.parse_args()
     dataset = data.load("MNIST")
     # The evaluation after each epoch, which the course's loop has not, is not timed.
@@ -57,7 +58,7 @@ def main() -> None:
             if epoch < given.course_epochs:
                 seconds, model = next(course_epochs)
                 pace["course"].append(seconds)
-                reached.append(held_out(model, dataset.test_images, BETA)["objective"])
+                reached.append(held_out(model, dataset.test_images, BETA)["loss"])
                 print(f"course, epoch {epoch + 1}: {seconds:.1f} s, {reached[-1]:.5f}", flush=True)
             if waiting:
                 name, width, count = waiting.pop(0)
@@ -65,7 +66,7 @@ def main() -> None:
                 model, _ = train(recipe("vae", BETA, epochs=count, width=width), unwatched)
                 seconds = (time.perf_counter() - start) / count
                 pace[name].append(seconds)
-                found[name][count] = held_out(model, dataset.test_images, BETA)["objective"]
+                found[name][count] = held_out(model, dataset.test_images, BETA)["loss"]
                 print(
                     f"{name}, {count} epochs: {seconds * count:.1f} s, {found[name][count]:.5f}",
                     flush=True,
@@ -80,10 +81,10 @@ def main() -> None:
     for known in given.known:
         count, level = known.split(":")
         levels[f"course, {count} epochs (known)"] = float(level), int(count) * course_pace
-    print("\n| level | objective | course | by | epochs | time | sooner |")
+    print("\n| level | loss | course | by | epochs | time | sooner |")
     print("| --- | ---: | ---: | --- | ---: | ---: | ---: |")
     for (label, (level, course_time)), name in itertools.product(levels.items(), found):
-        enough = [n for n, objective in sorted(found[name].items()) if objective <= level]
+        enough = [n for n, loss in sorted(found[name].items()) if loss <= level]
         if not enough:
             print(f"| {label} | {level:.5f} | {course_time:.0f} s | {name} | not reached | | |")
             continue

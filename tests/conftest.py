@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nbformat
 import pytest
 import torch
-from playwright.sync_api import Browser, sync_playwright
-from pytest_notebook.nb_regression import NBRegressionFixture
+
+if TYPE_CHECKING:  # no test needs a browser's driver to be collected
+    from playwright.sync_api import Browser
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -40,19 +42,19 @@ def mnist():
 @pytest.fixture(scope="session")
 def run():
     """A small VAE, fitted in seconds."""
-    from vae_nb import store
-    from vae_nb.training import recipe
+    from vae_nb import runs
+    from vae_nb.recipe import recipe
 
-    return store.fit(recipe("vae", 0.01, width=8, epochs=2, images=2000, batch_size=64))
+    return runs.fit(recipe("vae", 0.01, width=8, epochs=2, train_images=2000, batch_size=64))
 
 
 @pytest.fixture(scope="session")
 def multi_rate():
     """A small multi-rate VAE, fitted in seconds."""
-    from vae_nb import store
-    from vae_nb.training import recipe
+    from vae_nb import runs
+    from vae_nb.recipe import recipe
 
-    return store.fit(recipe("multi_rate", width=8, epochs=8, images=2000, batch_size=64))
+    return runs.fit(recipe("multi_rate", width=8, epochs=8, train_images=2000, batch_size=64))
 
 
 @pytest.fixture
@@ -63,7 +65,6 @@ def noise():
     return make
 
 
-JUPYTER_BOOK = "from jupyter_book.cli.main import main; main()"
 # Of a kernel where two run at once. A run is the same again with as many threads, not with others.
 THREADS = str(max(1, (os.cpu_count() or 1) // 2))
 QUICK = {"images": 512, "epochs": 1}  # a chapter runs in seconds, and its digits look like it
@@ -103,11 +104,58 @@ NOT_COMPARED = (
 
 
 @pytest.fixture(scope="session")
-def executed(tmp_path_factory: pytest.TempPathFactory, quick_chapter) -> Callable[[str], Path]:
+def small_set(own_cache) -> str:
+    """The name of a data set of 1,000 training and 500 test images, put into the cache."""
+    from vae_nb import data
+
+    specification = data.SPECIFICATIONS["KMNIST"]
+    mnist = data.load("MNIST")
+    parts = {
+        "train": (mnist.train_images[:1000], mnist.train_labels[:1000]),
+        "test": (mnist.test_images[:500], mnist.test_labels[:500]),
+    }
+    raw = data.folder(specification)
+    raw.mkdir(parents=True)
+    for part, tensors in parts.items():
+        for file, tensor in zip(specification.files(part), tensors, strict=True):
+            images = tensor.ndim > 1
+            shape = (len(tensor), 28, 28)[: 3 if images else 1]
+            head = b"".join(n.to_bytes(4, "big") for n in (0x800 + len(shape), *shape))
+            content = (tensor * 255 if images else tensor).round().to(torch.uint8)
+            (raw / file).write_bytes(head + content.numpy().tobytes())
+    return specification.name
+
+
+def twice(notebook: nbformat.NotebookNode, changes: str) -> nbformat.NotebookNode:
+    """``notebook`` after its own code, run with ``changes`` to its parameters.
+
+    So a reader runs a chapter, changes a parameter, has variables of his own, and runs it again.
+    """
+    code = [cell for cell in copy.deepcopy(notebook.cells) if cell.cell_type == "code"]
+    parameters = [i for i, c in enumerate(code) if PARAMETERS & set(c.metadata.get("tags", []))]
+    own = 'mine, shares, text = 3, [0.1], "a reader\'s"'
+    code.insert(parameters[-1] + 1, nbformat.v4.new_code_cell(f"{changes}\n{own}"))
+    for index, cell in enumerate(code):
+        cell.id = f"before-{index}"
+    doubled = copy.deepcopy(notebook)
+    doubled.cells = [*code, *doubled.cells]
+    return doubled
+
+
+PARAMETERS = {"parameters", "injected-parameters"}
+
+
+@pytest.fixture(scope="session")
+def executed(
+    tmp_path_factory: pytest.TempPathFactory, quick_chapter, small_set
+) -> Callable[[str], Path]:
     """``executed(name) -> path`` of a page with its outputs, run once a session by pytest-notebook.
 
-    With quick parameters, where it has any.
+    A page with parameters is run twice in one kernel: first with another beta and on another data
+    set, then with quick parameters. The outputs are those of the second time.
     """
+    from pytest_notebook.nb_regression import NBRegressionFixture
+
     folder = tmp_path_factory.mktemp("executed")
     regression = NBRegressionFixture(
         exec_cwd=str(ROOT / "book"),
@@ -117,11 +165,18 @@ def executed(tmp_path_factory: pytest.TempPathFactory, quick_chapter) -> Callabl
 
     def run(name: str) -> Path:
         path = folder / f"{name}.ipynb"
-        if not path.exists():
-            source = ROOT / "book" / f"{name}.ipynb"
-            if '"parameters"' in source.read_text():  # the tag
-                source = quick_chapter(name)
+        if path.exists():
+            return path
+        source = ROOT / "book" / f"{name}.ipynb"
+        if '"parameters"' not in source.read_text():  # the tag
             nbformat.write(regression.check(str(source)).nb_final, path)
+            return path
+        once = nbformat.read(quick_chapter(name), as_version=4)
+        doubled = folder / f"{name}-twice.ipynb"
+        nbformat.write(twice(once, f'beta, dataset = 0.3, "{small_set}"'), doubled)
+        final = regression.check(str(doubled)).nb_final
+        final.cells = final.cells[-len(once.cells) :]
+        nbformat.write(final, path)
         return path
 
     return run
@@ -133,6 +188,8 @@ def quick_book(tmp_path_factory: pytest.TempPathFactory, executed) -> Path:
 
     It shows the outputs of the pages that `executed` has run.
     """
+    from vae_nb.commands import build_command
+
     root = tmp_path_factory.mktemp("repository")
     shutil.copytree(ROOT / "book", root / "book", ignore=shutil.ignore_patterns("_build"))
     (root / "vae_nb").symlink_to(ROOT / "vae_nb")
@@ -147,7 +204,7 @@ def quick_book(tmp_path_factory: pytest.TempPathFactory, executed) -> Path:
     assert cached in config.read_text()
     config.write_text(config.read_text().replace(cached, 'execute_notebooks: "off"'))
     build = subprocess.run(
-        [sys.executable, "-c", JUPYTER_BOOK, "build", "-W", "--keep-going", str(root / "book")],
+        build_command(root / "book", "-W", "--keep-going"),
         capture_output=True,
         text=True,
     )
@@ -167,6 +224,8 @@ def chromium() -> str:
 @pytest.fixture(scope="session")
 def browser(chromium: str) -> Iterator[Browser]:
     """Chromium, driven by playwright."""
+    from playwright.sync_api import sync_playwright
+
     flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
     options = {"executable_path": chromium, "args": flags}
     with sync_playwright() as playwright, playwright.chromium.launch(**options) as chrome:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import base64
+import importlib
 import os
 import re
 import shutil
 import struct
 import subprocess
-import sys
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nbformat
 import pytest
 from bs4 import BeautifulSoup, Tag
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
-from playwright.sync_api import Browser
-from playwright.sync_api import Page as BrowserPage
+
+from vae_nb.commands import build_command
+
+if TYPE_CHECKING:  # no test needs a browser's driver to be collected
+    from playwright.sync_api import Browser
+    from playwright.sync_api import Page as BrowserPage
 
 ROOT = Path(__file__).resolve().parents[1]
 BOOK = ROOT / "book"
@@ -124,9 +129,8 @@ def make_book(root: Path, *pages: str) -> Path:
 
 def build(book: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Run `jupyter-book build`; stdout holds both streams."""
-    command = "from jupyter_book.cli.main import main; main()"
     return subprocess.run(
-        [sys.executable, "-c", command, "build", str(book), *options],
+        build_command(book, *options),
         env={**os.environ, "NO_COLOR": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -163,6 +167,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return book
 
 
+@pytest.mark.slow
 def test_live_figure_takes_everything_from_the_output(built: Path) -> None:
     figure = page(built, "one").find("figure", id="fig-toy")
     image = figure.find("img")
@@ -177,6 +182,7 @@ def test_live_figure_takes_everything_from_the_output(built: Path) -> None:
     assert caption.find("a", href="index.html")
 
 
+@pytest.mark.slow
 def test_caption_appears_once_and_other_outputs_are_untouched(built: Path) -> None:
     soup = page(built, "one")
     for source in soup.select(".cell_input"):
@@ -191,12 +197,14 @@ def test_caption_appears_once_and_other_outputs_are_untouched(built: Path) -> No
     assert other.find("img", alt="Alt from the cell.").find_parent("figure") is None
 
 
+@pytest.mark.slow
 def test_figures_are_cited_by_number_from_another_page(built: Path) -> None:
     link = page(built, "index").find("a", href="one.html#fig-toy")
     assert link.get_text() == "Fig. 1.1"
     assert page(built, "one").find("a", href="#fig-answer").get_text() == "Fig. 1.2"
 
 
+@pytest.mark.slow
 def test_answer_cell_has_the_structure_that_the_style_lays_out(built: Path) -> None:
     cell = page(built, "one").find(class_="tag_answer")
     source, output = cell.find_all(recursive=False)
@@ -218,6 +226,7 @@ def test_answer_cell_has_the_structure_that_the_style_lays_out(built: Path) -> N
     assert words(verdicts["verdict-fails"]).endswith("does not hold")
 
 
+@pytest.mark.slow
 def test_references_are_complete_and_linked(built: Path) -> None:
     keys = re.findall(r"^@\w+\{(\w+),", (BOOK / "references.bib").read_text("utf-8"), re.MULTILINE)
     entries = page(built, "references").select(".citation")
@@ -227,6 +236,7 @@ def test_references_are_complete_and_linked(built: Path) -> None:
     assert "Kingma and Max Welling" in target.get_text()
 
 
+@pytest.mark.slow
 def test_built_pages_load_nothing_from_a_network(built: Path) -> None:
     html = built / "_build/html"
     for file in html.glob("*.html"):
@@ -244,6 +254,7 @@ def test_built_pages_load_nothing_from_a_network(built: Path) -> None:
         )
 
 
+@pytest.mark.slow
 def test_mathjax_is_ours_and_only_where_there_are_equations(built: Path) -> None:
     def scripts(name: str) -> list[str]:
         return [s["src"].split("?")[0] for s in page(built, name).find_all("script", src=True)]
@@ -256,6 +267,7 @@ def test_mathjax_is_ours_and_only_where_there_are_equations(built: Path) -> None
     assert (built / "_build/html/_static/mathjax/LICENSE").is_file()
 
 
+@pytest.mark.slow
 def test_no_button_leads_nowhere(built: Path) -> None:
     html = built / "_build/html"
     buttons = page(built, "one").select(".article-header-buttons a[href]")
@@ -288,7 +300,7 @@ def test_launch_buttons_are_there_as_soon_as_there_is_an_address(tmp_path: Path,
 
 @pytest.mark.slow
 def test_the_next_build_shows_every_edit(tmp_path: Path) -> None:
-    book = make_book(tmp_path, "one", "two", "api")
+    book = make_book(tmp_path, "one", "two", "three", "api")
     (book / "two.md").write_text("# Two\n\nSee {numref}`fig-toy`.\n")
     automodule = "# Reference\n\n```{eval-rst}\n.. automodule:: vae_nb.inner\n```\n"
     (book / "api.md").write_text(automodule)
@@ -297,6 +309,7 @@ def test_the_next_build_shows_every_edit(tmp_path: Path) -> None:
     inner.mkdir()
     (inner / "__init__.py").write_text("""'First words.'\nVALUE = 'first value'\n""")
     write_page(book, "one", show, code(FIGURE))
+    write_page(book, "three", code("import uuid\nprint('three', uuid.uuid4())"))
     assert build(book).returncode == 0
     assert "First words." in words(page(book, "api").find("article"))
     assert "first value" in words(page(book, "one").find("article"))
@@ -318,14 +331,44 @@ def test_the_next_build_shows_every_edit(tmp_path: Path) -> None:
     assert re.search(r"reading sources.*two", edited.stdout)
     assert not re.search(r"reading sources.*api", edited.stdout)
 
-    # the package
+    # a module: pages that import it run again, others do not
+    three = words(page(book, "three").find("article"))
     (inner / "__init__.py").write_text("""'Second words.'\nVALUE = 'second value'\n""")
     assert build(book).returncode == 0
     assert "Second words." in words(page(book, "api").find("article"))
     article = words(page(book, "one").find("article"))
     assert "second value" in article and "first value" not in article
-    caches = [path for path in (book / "_build/.jupyter_cache").iterdir() if path.is_dir()]
-    assert len(caches) == 1, "those of earlier sources are removed"
+    assert words(page(book, "three").find("article")) == three
+
+    # back to what it was: outputs of that time are still right, and found
+    (inner / "__init__.py").write_text("""'First words.'\nVALUE = 'first value'\n""")
+    write_page(book, "one", show, code(FIGURE))
+    restored = build(book)
+    assert restored.returncode == 0 and "Executing notebook" not in restored.stdout
+    assert "first value" in words(page(book, "one").find("article"))
+
+
+@pytest.fixture
+def fresh_outputs(monkeypatch):
+    monkeypatch.syspath_prepend(str(BOOK / "_ext"))
+    return importlib.import_module("fresh_outputs")
+
+
+def test_a_page_depends_on_what_it_imports_directly_or_not(fresh_outputs) -> None:
+    def names(code: str) -> set[str]:
+        package = ROOT / "vae_nb"
+        return {path.relative_to(package).as_posix() for path in fresh_outputs.sources(code)}
+
+    drawn = names("from vae_nb import figures as f, models\nimport numpy")
+    assert {"__init__.py", "figures.py", "figures.md", "models.py", "cache.py"} <= drawn
+    assert not [name for name in drawn if name.startswith(("report/", "explorer/", "commands/"))]
+    widgets = names("def late():\n    import vae_nb.explorer.widgets")
+    assert {"explorer/explorer.js", "explorer/explorer.css", "explorer/__init__.py"} <= widgets
+    answers = names("from vae_nb.report import answer")
+    assert {"report/q1_autoencoder.md", "report/shared.md", "archive.json"} <= answers
+    assert names("print(1)") == set()
+    every = {path.relative_to(ROOT / "vae_nb") for path in (ROOT / "vae_nb").rglob("*.py")}
+    assert names("%matplotlib inline") == {path.as_posix() for path in every}
 
 
 @pytest.mark.slow
@@ -387,6 +430,7 @@ def test_a_failing_page_ends_those_beside_it(tmp_path: Path) -> None:
     assert "two.ipynb: cell 2 of 2 (id 'two-1') failed." in run.stdout
 
 
+@pytest.mark.slow
 def test_an_image_without_alternative_text_is_a_warning(tmp_path: Path) -> None:
     book = make_book(tmp_path, "one", "two")
     write_page(book, "one", code(PLAIN_IMAGE))
@@ -397,13 +441,14 @@ def test_an_image_without_alternative_text_is_a_warning(tmp_path: Path) -> None:
     assert run.stdout.count("an image of cell 2 has no alt") == 2
 
 
-def test_a_number_that_the_archive_does_not_expect_is_a_warning_and_on_the_page(tmp_path: Path):
+@pytest.mark.slow
+def test_an_outlier_is_a_warning_and_on_the_page(tmp_path: Path):
     book = make_book(tmp_path, "one")
-    stray = "VAE: rate is **500**, outside of what the archive expects"
-    write_page(book, "one", code(f'from vae_nb import markdown\nmarkdown("{stray}", "stray")'))
+    outlier = "VAE: rate is **500**, outside of what the archive predicts"
+    write_page(book, "one", code(f'from vae_nb import markdown\nmarkdown("{outlier}", "outlier")'))
     run = build(book)
-    assert run.returncode == 0 and "WARNING" in run.stdout and stray in run.stdout
-    assert "500" in page(book, "one").select_one(".vae-stray strong").text
+    assert run.returncode == 0 and "WARNING" in run.stdout and outlier in run.stdout
+    assert "500" in page(book, "one").select_one(".vae-outlier strong").text
 
 
 @pytest.fixture

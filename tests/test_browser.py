@@ -13,15 +13,16 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import yaml
-from axe_playwright_python.sync_playwright import Axe
 from matplotlib.image import imread
-from playwright.sync_api import Browser, Page
 from test_book import CHAPTERS
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
@@ -98,6 +99,8 @@ def _watch(page: Page) -> tuple[list[str], list[str]]:
 
 @pytest.fixture(scope="module")
 def visit(open_page) -> Callable[[str, str], Visit]:
+    from axe_playwright_python.sync_playwright import Axe
+
     @functools.cache
     def visit_(name: str, way: str) -> Visit:
         page = open_page(name, *WAYS[way])

@@ -15,7 +15,8 @@ from bs4 import BeautifulSoup, Tag
 from sklearn.decomposition import PCA
 from test_book import CHAPTERS as OF_THE_REPORT
 
-from vae_nb import exercises
+from vae_nb.__main__ import main
+from vae_nb.commands import exercises
 
 BOOK = Path(__file__).resolve().parents[1] / "book"
 CHAPTERS = (*OF_THE_REPORT, "every_beta", "objective")
@@ -217,13 +218,13 @@ def test_a_solution_that_would_reach_students_is_refused():
 
 def test_the_command_writes_chapters_for_students_and_keeps_their_work(tmp_path, capsys):
     folder = tmp_path / "for students"
-    assert exercises.main(["--output", str(folder)]) == 0
+    assert main(["exercises", "--output", str(folder)]) == 0
     assert {path.stem for path in folder.glob("*.ipynb")} == set(CHAPTERS)
     assert capsys.readouterr().out.split("\n")[:-1] == sorted(map(str, folder.iterdir()))
-    assert exercises.main(["--output", str(folder)]) == 0  # nothing has changed
+    assert main(["exercises", "--output", str(folder)]) == 0  # nothing has changed
     work = folder / "objective.ipynb"
     changed = json.loads(work.read_text())
     changed["cells"][-1]["source"] = ["mine"]
     work.write_text(json.dumps(changed))
-    assert exercises.main(["--output", str(folder)]) == 1
+    assert main(["exercises", "--output", str(folder)]) == 1
     assert str(work) in capsys.readouterr().err and "mine" in work.read_text()

@@ -11,6 +11,7 @@ from torch.distributions import kl_divergence as library_kl
 
 from vae_nb import objective
 from vae_nb.models import VAE, Autoencoder, Posterior
+from vae_nb.objective import FixedBeta, LearnedVariance
 
 
 def test_kl_is_that_of_torch_distributions(noise):
@@ -42,41 +43,97 @@ def test_squared_error_is_a_mean_over_pixels():
     assert objective.squared_error(images, other).tolist() == pytest.approx([0, 7 * 0.25 / 784])
 
 
-def test_terms_are_means_over_images_pixels_and_latents(noise):
+def test_terms_are_means_over_pixels_and_latents_of_each_image(noise):
     model, images, drawn = VAE(8, 4).eval(), noise(5, 1, 28, 28).sigmoid(), noise(5, 4, seed=1)
     found = objective.terms(model, images, drawn)
     mean, log_variance = model.encoder(images).chunk(2, 1)
     decoded = model.decoder(mean + (log_variance / 2).exp() * drawn)
-    error = torch.nn.functional.mse_loss(decoded, images)
-    kl = library_kl(Normal(mean, (log_variance / 2).exp()), Normal(0.0, 1.0)).mean()
-    assert found.reconstruction.item() == pytest.approx(error.item(), rel=1e-5)
-    assert found.kl.item() == pytest.approx(kl.item(), rel=1e-4)
-    assert found.total(0.25).item() == pytest.approx((error + 0.25 * kl).item(), rel=1e-4)
+    error = torch.nn.functional.mse_loss(decoded, images, reduction="none").mean((1, 2, 3))
+    kl = library_kl(Normal(mean, (log_variance / 2).exp()), Normal(0.0, 1.0)).mean(1)
+    assert found.reconstruction.shape == found.kl.shape == (5,)
+    assert torch.allclose(found.reconstruction, error)
+    assert torch.allclose(found.kl, kl, rtol=1e-4)
+    assert torch.allclose(found.loss(0.25), error + 0.25 * kl)
+    loss, same = FixedBeta(0.25)(model, images, drawn, torch.Generator(), 0.5)
+    assert loss.item() == pytest.approx((error + 0.25 * kl).mean().item(), rel=1e-5)
+    assert torch.equal(same.kl, found.kl)
 
 
 def test_an_autoencoder_has_no_kl_and_ignores_the_noise(noise):
     model, images = Autoencoder(8, 4).eval(), noise(5, 1, 28, 28).sigmoid()
     one, two = (objective.terms(model, images, noise(5, 4, seed=seed)) for seed in (1, 2))
-    assert one.kl.item() == 0
-    assert one.reconstruction.item() == two.reconstruction.item()
+    assert one.kl.tolist() == [0] * 5
+    assert torch.equal(one.reconstruction, two.reconstruction)
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 64, 300])
-def test_held_out_does_not_depend_on_the_batch_size(run, mnist, batch_size):
-    images = mnist.test_images[:300]
-    whole = objective.held_out(run.model, images, beta=0.1, batch_size=300)
-    assert objective.held_out(run.model, images, 0.1, batch_size=batch_size) == pytest.approx(
-        whole, rel=1e-5
+def test_the_learned_variance_minimises_the_likelihood_of_the_best_one(mnist, noise):
+    """Its gradient is that of N/2 log MSE + KL (Rybkin et al. 2021, eq. 7), up to a constant."""
+    torch.manual_seed(0)
+    model = VAE(4, 8).train()
+    loss, terms = LearnedVariance()(
+        model, mnist.train_images[:64], noise(64, 8), torch.Generator(), 0.0
     )
+    error, kl = terms.reconstruction.mean(), terms.kl.mean()
+    weights = list(model.parameters())
+    ours = torch.autograd.grad(loss, weights, retain_graph=True)
+    theirs = torch.autograd.grad(784 / 2 * error.log() + 8 * kl, weights)
+    scale = 784 / (2 * error.item())
+    for mine, other in zip(ours, theirs, strict=True):
+        assert torch.allclose(scale * mine, other, rtol=1e-3, atol=1e-4)
 
 
-def test_held_out_is_in_eval_mode_over_all_images(run, mnist):
+@pytest.fixture(scope="module")
+def vae():
+    torch.manual_seed(0)
+    model = VAE(8, 6).train()
+    model.encoder[-1].bias.data[6:] += 4  # a wide posterior, of which samples decode differently
+    return model
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64, 1000])
+def test_held_out_does_not_depend_on_the_batch_size(vae, mnist, batch_size):
+    images = mnist.test_images[:100]
+    whole = objective.held_out(vae, images, beta=0.1, batch_size=100)
+    parts = objective.held_out(vae, images, 0.1, batch_size=batch_size)
+    assert parts == pytest.approx(whole, rel=1e-5)
+
+
+def test_held_out_is_a_mean_over_images_in_eval_mode(vae, mnist):
     images = mnist.test_images[:50]
-    values = objective.held_out(run.model.train(), images, beta=2.0)
-    run.model.eval()
-    decoded = run.model.decode(run.model.code(images))
+    values = objective.held_out(vae, images, beta=2.0, seed=3)
+    assert vae.training  # as before
+    vae.eval()
+    with torch.no_grad():
+        decoded = vae.decode(vae.encode(images))
+        drawn = torch.randn(50, 6, generator=torch.Generator().manual_seed(3))
+        terms = objective.terms(vae, images, drawn)
+    vae.train()
     assert values["mse_mean"] == pytest.approx(((decoded - images) ** 2).mean().item(), rel=1e-5)
-    assert values["objective"] == pytest.approx(values["mse_sample"] + 2 * values["kl"])
+    assert values["reconstruction"] == pytest.approx(terms.reconstruction.mean().item(), rel=1e-5)
+    assert values["kl"] == pytest.approx(terms.kl.mean().item(), rel=1e-5)
+    assert values["loss"] == pytest.approx(values["reconstruction"] + 2 * values["kl"])
+
+
+def test_every_held_out_image_has_noise_of_its_own(vae, mnist):
+    same = mnist.test_images[:1].expand(40, 1, 28, 28)
+    vae.eval()
+    one = objective.held_out(vae, same[:1], 0.1)
+    many = objective.held_out(vae, same, 0.1, batch_size=1)
+    vae.train()
+    assert many["mse_mean"] == pytest.approx(one["mse_mean"], rel=1e-5)
+    assert many["reconstruction"] != pytest.approx(one["reconstruction"], rel=1e-4)
+
+
+def test_held_out_without_a_beta_takes_the_calibrated_one(vae, mnist):
+    values = objective.held_out(vae, mnist.test_images[:20], None)
+    beta = 2 * 6 / 784 * values["reconstruction"]
+    assert values["loss"] == pytest.approx(values["reconstruction"] + beta * values["kl"])
+    assert LearnedVariance().fitted_beta(values, 6) == pytest.approx(beta)
+    assert FixedBeta(0.3).fitted_beta(values, 6) == 0.3
+    again = LearnedVariance().held_out(vae, mnist.test_images[:20])
+    assert again == values
+    at = FixedBeta(0.3).held_out(vae, mnist.test_images[:20])
+    assert at["loss"] == pytest.approx(values["reconstruction"] + 0.3 * values["kl"])
 
 
 def test_units_of_beta():
@@ -99,9 +156,8 @@ def test_our_objective_is_the_negative_elbo_of_the_implied_variance(noise):
         likelihood = Normal(decoded, variance**0.5).log_prob(images).sum()
         negative_elbo = objective.kl_divergence(posterior).sum() - likelihood
         ours = objective.Terms(
-            objective.squared_error(images, decoded).mean(),
-            objective.kl_divergence(posterior).mean(),
-        ).total(beta)
+            objective.squared_error(images, decoded), objective.kl_divergence(posterior).mean(1)
+        ).loss(beta)
         found.append((negative_elbo.item(), ours.item()))
     (elbo_a, ours_a), (elbo_b, ours_b) = found
     assert (elbo_a - elbo_b) / (ours_a - ours_b) == pytest.approx(latents / beta, rel=1e-3)

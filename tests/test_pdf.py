@@ -18,7 +18,8 @@ from matplotlib.image import imsave
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from pypdf import PdfReader
 
-from vae_nb import pdf
+from vae_nb.__main__ import main
+from vae_nb.commands import pdf
 
 ROOT = Path(__file__).resolve().parents[1]
 TITLES = ["A small book", "1. First of all", "2. Second of all", "The last word"]
@@ -91,7 +92,7 @@ def printed(tmp_path_factory: pytest.TempPathFactory, chromium: str) -> tuple[Pa
     shutil.copy(ROOT / "book" / "references.bib", book)
     nbformat.write(chapter("First of all", 0, 5), book / "first.ipynb")
     nbformat.write(chapter("Second of all", 5, FIGURES), book / "second.ipynb")
-    assert pdf.main(["--book", str(book)]) == 0
+    assert main(["pdf", "--book", str(book)]) == 0
     return book, PdfReader(book / "_build" / "pdf" / "report.pdf")
 
 
@@ -183,7 +184,8 @@ def test_links_lead_to_where_they_say(printed):
 
 def test_without_a_browser_one_line_says_what_to_install(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(pdf.shutil, "which", lambda name: None)
-    assert pdf.main(["--book", str(tmp_path)]) == 1
+    assert main(["pdf", "--book", str(tmp_path)]) == 1
     said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "apt-get install chromium" in said
+    assert said.startswith("vae-nb pdf: ") and said.count("\n") == 1
+    assert "apt-get install chromium" in said
     assert not list(tmp_path.iterdir())

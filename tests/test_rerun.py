@@ -17,10 +17,16 @@ import numpy as np
 import papermill
 import pytest
 from bs4 import BeautifulSoup
+from filelock import FileLock
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from vae_nb import rerun as module
-from vae_nb.rerun import main, rerun
+from vae_nb import commands
+from vae_nb.__main__ import main
+from vae_nb.commands import rerun as module
+from vae_nb.commands import rerun_pages
+from vae_nb.commands.rerun import rerun
+from vae_nb.report.display import MEASURED
+from vae_nb.report.question import Verdict
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -65,11 +71,18 @@ for name in ("fig-toy-curves", "fig-toy-reconstructions", "fig-toy-samples"):
     display(data, raw=True, metadata={"image/png": {"vae_nb": about}})
 """
 
-MEASURED = """
-figures = {"beta": beta, "mse_mean": 0.012345678 * beta, "active_units": 6}
+# As `report.display` publishes it; the toy's kernel does without the package.
+PUBLISHED = f"""
+numbers = {{"beta": beta, "mse_mean": 0.012345678 * beta, "active_units": 6, "of_its_own": 1.5}}
 if beta > 1:
-    figures["rate_nats"] = float("7")
-display({"application/vnd.vae-nb.measured+json": figures, "text/plain": ""}, raw=True)
+    numbers["rate"] = 7.0
+display({{"{MEASURED}": numbers, "text/plain": ""}}, raw=True)
+pill = '{Verdict.HOLDS.pill}' if beta > 1 else '{Verdict.FAILS.pill}'
+for table in (
+    f"| claim | verdict |\\n| --- | --- |\\n| C3.1 | {{pill}} |",
+    "| model | rate |\\n| --- | --- |\\n| AE | – |",
+):
+    display({{"text/markdown": table}}, raw=True, metadata={{"vae_nb": "claims"}})
 """
 
 
@@ -100,7 +113,7 @@ def book(tmp_path_factory) -> Path:
         "beta = 10.0  # weight\nepochs = 0\n", metadata={"tags": ["parameters"]}
     )
     cells = [new_markdown_cell(TITLE), parameters]
-    cells += [new_code_cell(source) for source in (CHECK, images + FIGURES, MEASURED)]
+    cells += [new_code_cell(source) for source in (CHECK, images + FIGURES, PUBLISHED)]
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     notebook = new_notebook(cells=cells, metadata={"kernelspec": kernel})
     nbformat.write(notebook, folder / "toy.ipynb")
@@ -142,6 +155,7 @@ def notebook_of(page: Path):
     return nbformat.read(page.parent / "notebooks" / f"{page.stem}.ipynb", as_version=4)
 
 
+@pytest.mark.slow
 def test_there_is_a_page_for_each_value_and_an_index_before_them(pages):
     assert [page.name for page in pages] == [
         "index.html",
@@ -153,6 +167,7 @@ def test_there_is_a_page_for_each_value_and_an_index_before_them(pages):
     assert [path.name for path in out.iterdir()] == [pages[0].parent.name]  # no scratch is left
 
 
+@pytest.mark.slow
 def test_a_page_shows_its_own_run_and_is_not_executed_again(pages):
     for page, beta in zip(pages[1:], ("0.5", "2"), strict=True):
         (output,) = (
@@ -165,6 +180,7 @@ def test_a_page_shows_its_own_run_and_is_not_executed_again(pages):
         assert output.strip() in words(soup(page))
 
 
+@pytest.mark.slow
 def test_a_page_says_below_its_title_that_it_is_a_rerun_of_what(pages):
     for page, beta in zip(pages[1:], ("0.5", "2"), strict=True):
         note = soup(page).select_one("h1 ~ .admonition")
@@ -173,12 +189,14 @@ def test_a_page_says_below_its_title_that_it_is_a_rerun_of_what(pages):
         assert [link["href"] for link in note.find_all("a")] == ["index.html"]
 
 
+@pytest.mark.slow
 def test_pages_have_the_books_config_and_extensions(pages):
     for page in pages:
         assert soup(page).find(id="toy-ext") is not None
         assert "The toy book" in soup(page).find("title").get_text()
 
 
+@pytest.mark.slow
 def test_links_to_other_pages_lead_to_the_built_book_or_are_plain_text(pages, book):
     for page in pages[1:]:
         body = soup(page).find("article")
@@ -194,6 +212,7 @@ def test_links_to_other_pages_lead_to_the_built_book_or_are_plain_text(pages, bo
         assert not [a for a in body.find_all("a") if words(a) == "the data"]
 
 
+@pytest.mark.slow
 def test_pages_need_nothing_that_is_not_beside_them(pages):
     for page in pages:
         html = soup(page)
@@ -206,21 +225,33 @@ def test_pages_need_nothing_that_is_not_beside_them(pages):
             assert (page.parent / path).is_file(), f"{page.name}: {path}"
 
 
-def test_the_index_compares_what_the_runs_measured(pages):
-    table, _ = soup(pages[0]).find_all("table")
-    rows = [[words(cell) for cell in row.find_all(["th", "td"])] for row in table.find_all("tr")]
-    assert rows == [
+def rows_of(table) -> list[list[str]]:
+    return [[words(cell) for cell in row.find_all(["th", "td"])] for row in table.find_all("tr")]
+
+
+@pytest.mark.slow
+def test_the_index_compares_pictures_then_verdicts_then_numbers(pages):
+    page = soup(pages[0])
+    headings = ["Side by side", "Verdicts on the report's claims", "What each run measured"]
+    assert [words(h).rstrip("#").replace("’", "'") for h in page.find_all("h2")][-3:] == headings
+    _, verdicts, numbers = page.find("article").find_all("table")
+    assert rows_of(verdicts) == [["claim", "0.5", "2"], ["C3.1", "does not hold", "holds"]]
+    assert verdicts.find(class_="verdict-holds")
+    assert rows_of(numbers) == [
         ["β", "0.5", "2"],
-        ["mse mean", "0.006173", "0.02469"],
+        ["MSE of the mean, grey level²", "0.00617", "0.0247"],
         ["active units", "6", "6"],
-        ["rate nats", "–", "7"],
+        ["of its own", "1.5", "1.5"],
+        ["rate, nats", "–", "7"],
     ]
-    assert [a["href"] for a in table.find_all("a")] == [page.name for page in pages[1:]]
-    assert "The chapter was run once for each β with epochs = 1" in words(soup(pages[0]))
+    for table in (verdicts, numbers):
+        assert [a["href"] for a in table.find_all("a")] == [page.name for page in pages[1:]]
+    assert "The chapter was run once for each β with epochs = 1" in words(page)
 
 
+@pytest.mark.slow
 def test_the_index_shows_the_figures_side_by_side(pages):
-    _, table = soup(pages[0]).find_all("table")
+    table = soup(pages[0]).find("table")
     head, *rows = table.find_all("tr")
     assert [words(cell) for cell in head.find_all("th")] == ["β", "reconstructions", "samples"]
     for row, page, png_bytes, beta in zip(rows, pages[1:], PNGS, ("0.5", "2"), strict=True):
@@ -236,12 +267,13 @@ def test_the_index_shows_the_figures_side_by_side(pages):
 def test_the_index_does_without_published_figures(tmp_path):
     runs = [{"beta": 1}, {"beta": 2}]
     empty = {"a": new_notebook(), "b": new_notebook()}
-    module._write_comparison(tmp_path / "index", empty, "toy", runs)
+    rerun_pages.write_comparison(tmp_path / "index", empty, "toy", runs)
     text = (tmp_path / "index" / "index.md").read_text(encoding="utf-8")
-    assert "publishes no measured figures" in text
-    assert "image" not in text
+    assert "publishes no measured numbers" in text
+    assert "image" not in text and "Verdicts" not in text
 
 
+@pytest.mark.slow
 def test_one_value_makes_one_page_without_an_index_to_lead_to(book, tmp_path):
     (page,) = rerun("toy", 0.5, tmp_path, book=book)
     assert page == tmp_path / "toy-beta-0.5" / "toy-beta-0.5.html"
@@ -250,6 +282,7 @@ def test_one_value_makes_one_page_without_an_index_to_lead_to(book, tmp_path):
     assert not note.find_all("a")
 
 
+@pytest.mark.slow
 def test_a_failed_rerun_leaves_the_last_one_as_it_was(book, tmp_path, monkeypatch):
     def run() -> list[Path]:
         return rerun("toy", output=tmp_path, book=book, execute_only=True)
@@ -270,11 +303,13 @@ def test_a_failed_rerun_leaves_the_last_one_as_it_was(book, tmp_path, monkeypatc
     assert notebook.read_bytes() != first
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
-def test_a_killed_rerun_leaves_no_half_page(book, tmp_path):
-    command = ["toy", "--beta", "1", "--book", str(book), "--output", str(tmp_path / "out")]
+def test_a_killed_rerun_leaves_no_half_page_and_the_next_one_clears_up(book, tmp_path):
+    out = tmp_path / "out"
+    command = ["toy", "--beta", "1", "--book", str(book), "--output", str(out)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "vae_nb.rerun", *command],
+        [sys.executable, "-m", "vae_nb", "rerun", *command],
         env=os.environ | {"TOY_SLEEPS": "1", "PYTHONPATH": str(ROOT)},
         stderr=subprocess.DEVNULL,
     )
@@ -282,27 +317,47 @@ def test_a_killed_rerun_leaves_no_half_page(book, tmp_path):
     while not list(tmp_path.glob("out/.*/site/notebooks/*.ipynb")):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.1)
+    (scratch,) = out.iterdir()
+    assert rerun("toy", output=out, book=book, execute_only=True)
+    assert scratch.exists()  # somebody works there
     process.kill()
     process.wait()
-    assert not [path for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")]
+    assert {path.name for path in out.iterdir()} == {scratch.name, "toy"}
+    rerun("toy", output=out, book=book, execute_only=True)
+    assert {path.name for path in out.iterdir()} == {"toy"}
+
+
+def test_only_what_nobody_works_in_is_cleared(tmp_path):
+    names = (".rerun-used", ".rerun-left", ".rerun-empty", "mine")
+    for name in names:
+        (tmp_path / name).mkdir()
+    for name in (".rerun-used", ".rerun-left", "mine"):
+        (tmp_path / name / "lock").touch()
+    with FileLock(tmp_path / ".rerun-used" / "lock"), module._scratch(tmp_path) as scratch:
+        left = {path.name for path in tmp_path.iterdir()} - {scratch.name}
+    assert left == {".rerun-used", ".rerun-empty", "mine"} and not scratch.exists()
 
 
 @pytest.mark.parametrize("value", ["-1", "nan"])
+@pytest.mark.slow
 def test_a_refused_value_is_one_line_and_an_exit_code(value, book, tmp_path, capfd):
-    code = main(["toy", "--beta", "1", value, "--book", str(book), "--output", str(tmp_path)])
+    code = main(
+        ["rerun", "toy", "--beta", "1", value, "--book", str(book), "--output", str(tmp_path)]
+    )
     assert code == 1
     out, err = capfd.readouterr()
     assert out == ""
     lines = [line for line in err.splitlines() if not line.startswith("toy: beta = ")]  # progress
     assert lines == [
-        f"error: beta = {value} is not allowed: beta must be finite and >= 0 "
+        f"vae-nb rerun: beta = {value} is not allowed: beta must be finite and >= 0 "
         f"(toy: beta = {value}; In [3])"
     ]
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_command_prints_what_it_made(book, tmp_path, capsys):
-    arguments = ["toy", "--book", str(book), "--output", str(tmp_path), "--execute-only"]
+    arguments = ["rerun", "toy", "--book", str(book), "--output", str(tmp_path), "--execute-only"]
     assert main(arguments) == 0
     assert capsys.readouterr().out == f"{tmp_path / 'toy' / 'notebooks' / 'toy.ipynb'}\n"
 
@@ -331,8 +386,9 @@ def test_beta_is_given_once(book, tmp_path):
 
 @pytest.mark.usefixtures("no_kernel")
 def test_an_installation_without_the_book_says_so(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(module, "__file__", str(tmp_path / "site-packages/vae_nb/rerun.py"))
-    assert main(["beta_ten", "--output", str(tmp_path / "out")]) == 1
+    package = tmp_path / "site-packages" / "vae_nb" / "commands"
+    monkeypatch.setattr(commands, "__file__", str(package / "__init__.py"))
+    assert main(["rerun", "beta_ten", "--output", str(tmp_path / "out")]) == 1
     message = capsys.readouterr().err
     assert f"the chapters are not in {tmp_path / 'site-packages' / 'book'}" in message
     assert "pip install -e ." in message and "--book" in message
@@ -340,7 +396,16 @@ def test_an_installation_without_the_book_says_so(tmp_path, monkeypatch, capsys)
 
 
 def test_the_default_book_is_this_repositorys():
-    assert module.book_folder(None) == ROOT / "book"
+    assert commands.book_folder() == ROOT / "book"
+
+
+@pytest.mark.slow
+def test_a_folder_of_nothing_but_a_chapter_is_a_book(book, tmp_path):
+    alone = tmp_path / "chapters"
+    alone.mkdir()
+    (alone / "mine.ipynb").write_bytes((book / "toy.ipynb").read_bytes())
+    (page,) = rerun("mine", 2, tmp_path / "out", book=alone)
+    assert "at beta 2" in words(soup(page))
 
 
 @pytest.mark.parametrize(
@@ -369,7 +434,7 @@ def test_values_reach_the_chapter_once_each_as_plain_numbers(
     assert all(parameters["epochs"] == 2 for parameters in asked)
 
 
-def test_parameters_of_the_command_line_are_python_literals_or_text(monkeypatch):
+def test_parameters_of_the_command_line_are_numbers_lists_or_text(monkeypatch):
     asked = {}
 
     def note(chapter, values, output, **others):
@@ -377,11 +442,11 @@ def test_parameters_of_the_command_line_are_python_literals_or_text(monkeypatch)
         return []
 
     monkeypatch.setattr(module, "rerun", note)
-    command = "toy --beta 0.5 1 1e-3 -1 inf x --output o -p dataset KMNIST -p images 10 -p betas"
-    assert main([*command.split(), "[3, 5]"]) == 0
+    command = "toy --beta 0.5 1 1e-3 -1 inf --output o -p dataset KMNIST -p images 10 -p betas"
+    assert main(["rerun", *command.split(), "[3, 5]"]) == 0
     assert asked == {
         "chapter": "toy",
-        "values": [0.5, 1, 0.001, -1, float("inf"), "x"],
+        "values": [0.5, 1, 0.001, -1, float("inf")],
         "output": "o",
         "book": None,
         "execute_only": False,
@@ -389,6 +454,30 @@ def test_parameters_of_the_command_line_are_python_literals_or_text(monkeypatch)
         "images": 10,
         "betas": [3, 5],
     }
+    assert [type(value) for value in asked["values"]] == [float, int, float, int, float]
+
+
+@pytest.mark.usefixtures("no_kernel")
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("0,5", "a decimal point is a point, as in 0.5"),
+        ("1_0", "'1_0' is not a plain number"),
+        ("0x1", "'0x1' is not a plain number"),
+        ("٣", "'٣' is not a plain number"),
+        ("1j", "'1j' is not a plain number"),
+    ],
+)
+def test_a_number_in_another_spelling_is_refused(text, reason, book, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["rerun", "toy", "--book", str(book), "--beta", text])
+    beta = capsys.readouterr().err
+    code = main(["rerun", "toy", "--book", str(book), "-p", "epochs", text])
+    parameter = capsys.readouterr().err
+    assert code == 1
+    for message in (beta, parameter):
+        assert message.startswith("vae-nb rerun: ") and message.count("\n") == 1
+        assert reason in message
 
 
 def test_names_of_files_are_short_and_safe():

@@ -1,8 +1,11 @@
-"""The sweep is whole, goes on after a kill, and the archive that it made is told from others."""
+"""The sweep is whole, resumes after a kill, and a dry run of it leaves no trace."""
 
+from __future__ import annotations
+
+import base64
 import dataclasses
+import io
 import json
-import math
 import os
 import resource
 import signal
@@ -13,14 +16,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scipy import stats
 
-from vae_nb import archive, store, sweep
-from vae_nb.evaluation import measure
-from vae_nb.evaluation.interval import Measured
-from vae_nb.training import recipe
+from vae_nb import archive, cache, metrics, runs, thumbnails
+from vae_nb.__main__ import main
+from vae_nb.commands import sweep
+from vae_nb.metrics.classifier import classifier
+from vae_nb.recipe import recipe
 
-QUICK = {"images": 512, "epochs": 1}
+QUICK = {"train_images": 512, "epochs": 1}
 BETAS = (0.1,)
 
 
@@ -49,7 +52,7 @@ def rows_made(monkeypatch):
             "measured": {"mse_sample": [0.1 + recipe.beta, 0.09, 0.2]},
             "pictures": {},
             "made": {"seconds": 2.0, "measuring": 1.0},
-            "code": sweep.code(recipe),
+            "code": archive.code(recipe),
         }
 
     made.killed_at = 0
@@ -58,24 +61,36 @@ def rows_made(monkeypatch):
     return made
 
 
-def test_a_sweep_that_was_stopped_goes_on(rows_made, tmp_path, monkeypatch, capsys):
+def test_a_sweep_that_was_stopped_resumes(rows_made, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("VAE_NB_CACHE", str(tmp_path / "cache"))
     out = tmp_path / "table.json"
-    arguments = ["--betas", "0", "0.1", "--seeds", "0", "1", "--output", str(out)]
+    arguments = ["sweep", "--betas", "0", "0.1", "--seeds", "0", "1", "--output", str(out)]
     rows_made.killed_at = 4
-    assert sweep.main(arguments) == 130
-    assert "the same command goes on" in capsys.readouterr().err and not out.exists()
+    assert main(arguments) == 130
+    assert "the same command resumes" in capsys.readouterr().err and not out.exists()
     assert len(rows_made.calls) == 4
-    assert sweep.main(arguments) == 0  # three are kept, the fourth and the rest are made
+    assert main(arguments) == 0  # three are kept; the fourth and the rest are computed
     assert len(rows_made.calls) == 4 + 5
-    assert sweep.main(arguments) == 0
+    assert main(arguments) == 0
     assert len(rows_made.calls) == 4 + 5
     table = json.loads(out.read_text())
     found = [(row["recipe"]["model"], row["recipe"]["seed"]) for row in table["runs"]]
     assert found == [(m, s) for m in ("ae", "vae", "vae", "sigma_vae") for s in (0, 1)]
     assert table["digest"] == archive.digest(table["runs"])
     assert table["seconds"] == 8 * 3
-    assert not list(tmp_path.glob("*.part"))
+    assert {path.name for path in tmp_path.iterdir()} == {"cache", "table.json"}
+    assert archive.load(out).rows[0].code == archive.code(archive.load(out).rows[0].recipe)
+
+
+def test_a_row_of_other_code_is_computed_again(rows_made, tmp_path, monkeypatch):
+    monkeypatch.setenv("VAE_NB_CACHE", str(tmp_path))
+    recipes = sweep.grid((), (0,), **QUICK)
+    assert sweep.unfinished(recipes) == recipes
+    list(sweep.sweep(recipes))
+    assert sweep.unfinished(recipes) == []
+    today = metrics.code(recipes[0])
+    monkeypatch.setattr(metrics, "code", lambda _: today | {"samples": "another"})
+    assert sweep.unfinished(recipes) == recipes
 
 
 @pytest.mark.parametrize(
@@ -89,46 +104,95 @@ def test_a_sweep_that_was_stopped_goes_on(rows_made, tmp_path, monkeypatch, caps
     ],
 )
 def test_a_bad_argument_is_one_line(arguments, message, rows_made, capsys):
-    assert sweep.main(arguments) == 2
-    error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert error.startswith("sweep: ") and message in error
+    assert main(["sweep", *arguments]) == 1
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error.startswith("vae-nb sweep: ") and message in error
     assert not rows_made.calls  # and nothing was trained for it
 
 
-def test_a_dry_run_says_what_is_left(rows_made, monkeypatch, tmp_path, capsys):
+# --- a dry run ---
+
+
+def content(folder: Path) -> dict[str, tuple[int, bytes]]:
+    return {
+        str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes())
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_a_dry_run_changes_nothing(rows_made, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("VAE_NB_CACHE", str(tmp_path))
-    monkeypatch.setattr(sweep, "seconds_needed", lambda _: 90.0)
-    assert sweep.main(["--dry-run", "--betas", "0", "--seeds", "0"]) == 0
+    tiny = {"width": 2, "batch_size": 8, "epochs": 1}
+    (row, *_) = archive.load().rows
+    row = dataclasses.replace(row, recipe=dataclasses.replace(row.recipe, **tiny))
+    monkeypatch.setattr(archive, "load", lambda: archive.Archive([row], {}, ""))
+    monkeypatch.setattr(sweep, "recipe", lambda *given, **changes: recipe(*given, **changes | tiny))
+    arguments = ["sweep", "--betas", "0", "--seeds", "0", "1"]
+    first, second, *_ = sweep.grid((0.0,), (0, 1))
+    list(sweep.sweep([first, second]))
+    (cache.folder() / "runs" / "damaged").mkdir(parents=True)
+    damaged = next(path for path in (cache.folder() / "rows").iterdir() if path.suffix != ".lock")
+    damaged.write_text("not what was written")
+    before, calls = content(tmp_path), len(rows_made.calls)
+
+    assert main([*arguments, "--dry-run"]) == 0
+    assert content(tmp_path) == before and len(rows_made.calls) == calls
     out = capsys.readouterr().out
-    assert "3 runs, 0 of them finished" in out and "about 90 s each" in out
-    assert not rows_made.calls
+    assert "6 runs, 1 of them finished" in out and "min for the 5 that are left" in out
+
+    monkeypatch.setenv("VAE_NB_CACHE", str(tmp_path / "empty"))
+    assert main([*arguments, "--dry-run"]) == 0
+    assert "6 runs, 0 of them finished" in capsys.readouterr().out
+    assert not (tmp_path / "empty").exists()
+
+
+def test_the_time_needed_scales_with_steps_and_machine(monkeypatch):
+    row = next(row for row in archive.load().rows if row.recipe.model == "ae")
+    per_step = row.made["seconds"] / sweep._steps(row.recipe)
+    monkeypatch.setattr(sweep, "_seconds_per_step", lambda recipe: 2 * per_step)  # half as fast
+    measuring = np.median([row.made["measuring"] for row in archive.load().rows])
+    needed = sweep.seconds_needed(row.recipe)
+    assert needed == pytest.approx(2 * (row.made["seconds"] + measuring))
+    longer = dataclasses.replace(row.recipe, epochs=3 * row.recipe.epochs)
+    assert sweep.seconds_needed(longer) == pytest.approx(needed + 4 * row.made["seconds"])
+
+
+# --- a row ---
 
 
 @pytest.mark.slow
 def test_a_row_is_the_run_measured(own_cache):
     each = recipe("vae", 0.1, **QUICK)
     row = sweep.row(each)
-    run = store.fit(each)
-    numbers = measure.measure(run, run.dataset) | measure.represent(run, run.dataset)
+    run = runs.fit(each)
+    numbers = metrics.of(run)
     assert row["measured"].keys() == numbers.keys()
     for name, values in row["measured"].items():
         assert values == pytest.approx(list(numbers[name]), rel=1e-5, nan_ok=True)
     assert row["recipe"] == each.as_dict() and row["beta"] == 0.1
-    assert set(row["pictures"]) == {"reconstructions", "samples"}
-    needed = sweep.seconds_needed(each)
-    assert 1 < needed < 200
+    assert row["pictures"] == thumbnails.pictures(run)
+    assert row["code"] == {"weights": runs.code(each), "measures": metrics.code(run)}
+
+
+def decoded(png: str) -> np.ndarray:
+    from PIL import Image
+
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(png)))) / 255
 
 
 def test_a_picture_is_the_images_side_by_side(mnist):
-    import base64
-    import io
-
-    from PIL import Image
-
-    picture = Image.open(io.BytesIO(base64.b64decode(sweep.png(mnist.test_images[:3]))))
-    pixels = np.asarray(picture) / 255
+    pixels = decoded(thumbnails.png(mnist.test_images[:3]))
     assert pixels.shape == (28, 84)
     assert np.allclose(pixels[:, 28:56], mnist.test_images[1, 0], atol=0.51 / 255)
+
+
+def test_pictures_show_reconstructions_and_samples(run):
+    pictures = {what: decoded(png) for what, png in thumbnails.pictures(run).items()}
+    assert list(pictures) == ["reconstructions", "samples"]
+    originals = torch.cat(list(run.dataset.test_images[: thumbnails.SHOWN, 0]), dim=1).numpy()
+    near, far = (np.mean((each - originals) ** 2) for each in pictures.values())
+    assert near < far
 
 
 # --- dask ---
@@ -136,21 +200,21 @@ def test_a_picture_is_the_images_side_by_side(mnist):
 
 @pytest.fixture
 def cluster(tmp_path, own_cache):
-    """Two worker processes with a store of their own: no disk is shared with the client."""
+    """Two worker processes with a cache of their own: no disk is shared with the client."""
     theirs = tmp_path / "theirs"
     theirs.mkdir()
     (theirs / "classifiers").symlink_to(own_cache / "classifiers")  # fitted once for all tests
 
     folder = str(theirs)
 
-    def with_its_own_store() -> None:
+    def with_its_own_cache() -> None:
         own = Path(folder) / f"worker-{os.getpid()}"
         own.mkdir()
         (own / "classifiers").symlink_to(Path(folder) / "classifiers")
         os.environ["VAE_NB_CACHE"] = str(own)
 
     with sweep.connect("local", 2) as client:
-        client.register_worker_callbacks(with_its_own_store)  # of the one in a dead one's place too
+        client.register_worker_callbacks(with_its_own_cache)  # of the one in a dead one's place too
         yield client
 
 
@@ -172,7 +236,7 @@ def test_workers_share_the_processors_and_keep_their_memory(cluster):
 
 @pytest.mark.slow
 def test_a_worker_that_is_killed_costs_only_its_run(cluster, tmp_path, monkeypatch, run, mnist):
-    measure.classifier(mnist)  # in the tests' own store, which the workers see by a link
+    classifier(mnist)  # in the tests' own cache, which the workers see by a link
     monkeypatch.setenv("VAE_NB_CACHE", str(tmp_path / "mine"))
     recipes = sweep.grid(BETAS, [0], **QUICK)
     victim = next(iter(cluster.run(os.getpid).values()))
@@ -197,8 +261,8 @@ def test_a_worker_that_is_killed_costs_only_its_run(cluster, tmp_path, monkeypat
     assert {json.dumps(row["recipe"]) for row in rows} == {
         json.dumps(each.as_dict()) for each in recipes
     }
-    # The dead worker's run was made again and nothing else: all were fitted once, that one perhaps
-    # twice.
+    # The dead worker's run was computed again and nothing else: all were fitted once, that one
+    # perhaps twice.
     fitted = list((tmp_path / "theirs").glob("**/runs/*/recipe.json"))
     assert len(recipes) <= len(fitted) <= len(recipes) + 1
     # Kept on this side, as soon as each came in: nothing is asked of the cluster again.
@@ -220,139 +284,3 @@ def test_a_worker_with_another_version_is_refused(rows_made, monkeypatch):
     monkeypatch.setattr("dask.distributed.as_completed", list)
     with pytest.raises(RuntimeError, match="another version of vae_nb"):
         list(sweep._on(Cluster, [each]))
-
-
-# --- the archive ---
-
-
-@pytest.fixture
-def kept() -> archive.Archive:
-    return archive.load()
-
-
-def test_the_archive_is_a_sweep_at_the_defaults(kept):
-    """A changed default recipe wants a new sweep."""
-    found = {row.recipe for row in kept.rows}
-    assert found == set(sweep.grid())
-    names = {name for row in kept.rows for name in row.measured}
-    assert {"mse_sample", "rate", "fid_prior", "precision_prior", "probe_all", "ssim"} <= names
-    assert all(row.made["seconds"] > 1 and row.pictures for row in kept.rows)
-
-
-SHARES = ("same_label", "confident", "balance", "precision", "recall", "probe", "knn")
-
-
-def test_the_archive_holds_measurements(kept):
-    """Nothing that cannot be, and no seed that is another one in disguise."""
-    for row in kept.rows:
-        for name, (value, low, high) in row.measured.items():
-            assert low <= value <= high or math.isnan(value)
-            if name.startswith(SHARES):
-                assert 0 <= value <= 1, name
-        assert row.measured["active_units"].value in range(65)
-    for beta in kept.betas:
-        rows = kept.of("vae", beta)
-        assert len({row.pictures["samples"] for row in rows}) == len(rows)
-        assert len({row.made["finished"] for row in rows}) == len(rows)
-        first, second = (
-            np.array([m.value for m in row.measured.values() if m.value]) for row in rows[:2]
-        )
-        if beta <= 0.2:
-            assert np.std(first[:20] / second[:20]) > 1e-3
-
-
-def test_an_edited_archive_is_refused(tmp_path):
-    text = archive.ARCHIVE.read_text()
-    edited = tmp_path / "archive.json"
-    edited.write_text(text.replace('"fid_prior": [', '"fid_prior": [1', 1))
-    with pytest.raises(ValueError, match="damaged.*python -m vae_nb.sweep"):
-        archive.load(edited)
-
-
-def test_numbers_over_seeds_are_those_of_the_rows(kept):
-    values = [row.measured["fid_prior"].value for row in kept.of("vae", 0.1)]
-    over = kept.over_seeds("vae", 0.1, "fid_prior")
-    assert len(values) == 3 and over.value == pytest.approx(sum(values) / 3)
-    assert over.high - over.value > stats.sem(values) * 4.30  # t of two degrees of freedom
-    curve = kept.against_beta("fid_prior")
-    assert list(curve) == sorted(sweep.BETAS)
-    assert curve[kept.best("fid_prior")].value == min(each.value for each in curve.values())
-    low, high = kept.crossing("rate", 1.0)
-    assert curve.keys() >= {low, high}
-    rate = kept.against_beta("rate", at_least=low)
-    assert rate[low].value >= 1.0 > rate[high].value
-
-
-def test_distortion_rises_and_rate_falls_with_beta(kept):
-    """What no trained model may contradict by much, if it is near its optimum."""
-    betas = [beta for beta in kept.betas if beta > 0]
-    rates = [kept.over_seeds("vae", beta, "rate").value for beta in betas]
-    errors = [kept.over_seeds("vae", beta, "mse_sample").value for beta in betas]
-    assert rates == sorted(rates, reverse=True)
-    assert all(b > 0.98 * a for a, b in zip(errors, errors[1:], strict=False))
-
-
-def archived_run(kept, seed: int = 0):
-    """The first archived run, as if it were live."""
-    (row,) = (each for each in kept.of("vae", 0.1) if each.recipe.seed == seed)
-    return store.Run(row.recipe, None, None, {}, ""), row.measured
-
-
-def test_a_live_run_stands_for_its_own_seed(kept):
-    run, measured = archived_run(kept, seed=1)
-    live = {"this": dict(measured) | {"fid_prior": Measured(0.0, 0.0, 0.0)}, "floor": {}}
-    first, *others = archive.seeds(live, {"this": run})
-    assert first is live and len(others) == 2
-    found = [evidence["this"]["fid_prior"] for evidence in others]
-    rows = {row.recipe.seed: row.measured["fid_prior"] for row in kept.of("vae", 0.1)}
-    assert found == [rows[0], rows[2]]
-
-
-def test_a_seed_counts_if_it_is_there_for_every_role(kept):
-    run, measured = archived_run(kept)
-    longer = dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, epochs=7))
-    evidence = {"this": measured, "ae": measured}
-    assert len(archive.seeds(evidence, {"this": run, "ae": run})) == 3
-    assert archive.seeds(evidence, {"this": longer, "ae": run}) == [evidence]
-    # Nor does one whose row lacks a number that this build has.
-    more = dict(measured) | {"new": Measured(1, 1, 1)}
-    assert len(archive.seeds({"this": more}, {"this": run})) == 1
-    assert archive.strays(longer, measured) == {}
-
-
-def test_a_stray_is_named(kept):
-    run, measured = archived_run(kept)
-    assert archive.strays(run, measured) == {}
-    value = 3 * measured["fid_prior"].value
-    found = archive.strays(run, dict(measured) | {"fid_prior": Measured(value, value, value)})
-    assert list(found) == ["fid_prior"]
-    assert found["fid_prior"][1].high < value
-
-
-def test_a_collapsed_model_is_asked_for_its_error_and_rate_only(kept):
-    (row, *_) = kept.of("vae", 10.0)
-    run = store.Run(row.recipe, None, None, {}, "")
-    flipped = dict(row.measured) | {"confident_prior": Measured(0.0, 0.0, 0.0)}
-    assert archive.strays(run, flipped) == {}
-    revived = flipped | {"rate": Measured(3.0, 3.0, 3.0)}
-    assert list(archive.strays(run, revived)) == ["rate"]
-
-
-def test_a_stray_is_on_the_page(kept, capsys):
-    from vae_nb import answers
-
-    run, measured = archived_run(kept)
-    answers.show_basis({"this": measured}, {"this": run})
-    assert "over 3 trainings" in capsys.readouterr().out
-    far = dict(measured) | {"rate": Measured(500.0, 500.0, 500.0)}
-    answers.show_basis({"this": far}, {"this": run})
-    assert "rate is 500, outside of what the archive expects" in capsys.readouterr().out
-    longer = dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, epochs=7))
-    answers.show_basis({"this": far}, {"this": longer})
-    out = capsys.readouterr().out
-    assert "for one training" in out and "outside" not in out
-
-
-def test_the_archive_is_in_the_package():
-    assert archive.ARCHIVE.parent == Path(archive.__file__).parent
-    assert archive.ARCHIVE.stat().st_size < 2**20

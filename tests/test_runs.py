@@ -1,0 +1,202 @@
+"""A run is fitted once, is kept without a pickle, and its name has all that decides its weights."""
+
+import dataclasses
+import json
+import weakref
+from pathlib import Path
+
+import pytest
+import torch
+
+from vae_nb import cache, data, runs, training
+from vae_nb.objective import beta_of_decoder_variance
+from vae_nb.recipe import recipe
+
+SMALL = dict(width=4, latent_dim=8, epochs=1, train_images=256)
+
+
+@pytest.fixture
+def trainings(tmp_path, monkeypatch, mnist):
+    """An empty cache, few images, and the recipes that were trained."""
+    few = dataclasses.replace(mnist, test_images=mnist.test_images[:100], whole=None)
+    calls = []
+    original = training.train
+
+    def counted(given, *arguments):
+        calls.append(given)
+        return original(given, *arguments)
+
+    monkeypatch.setenv("VAE_NB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(data, "load", lambda name, images=None: few.first(images or 2000))
+    monkeypatch.setattr(training, "train", counted)
+    return calls
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_run_is_fitted_once_and_read_back_whole(trainings):
+    given = recipe("vae", 0.1, **SMALL)
+    assert not runs.is_fitted(given) and not cache.folder().exists()
+    first, again = runs.fit(given), runs.fit(given)
+    assert runs.is_fitted(given) and trainings == [given]
+    weights, read = first.model.state_dict(), again.model.state_dict()
+    assert weights.keys() == read.keys()
+    assert all(torch.equal(weights[name], read[name]) for name in weights)
+    assert again.history == first.history and again.made == first.made
+    assert first.digest == runs.digest(given)
+    assert not again.model.training
+    runs.fit(recipe("vae", 0.2, **SMALL))
+    assert len(trainings) == 2
+
+
+def test_a_run_encodes_and_decodes_and_knows_its_data_and_beta(trainings):
+    run = runs.fit(recipe("sigma_vae", **SMALL))
+    assert run.latent_dim == 8 and len(run.dataset.train_images) == 256
+    codes = run.encode(run.dataset.test_images)
+    assert codes.shape == (100, 8)
+    assert run.decode(codes).shape == (100, 1, 28, 28)
+    error = run.history.held_out[-1]["reconstruction"]
+    assert run.beta == pytest.approx(beta_of_decoder_variance(error, 8))
+    assert runs.fit(recipe("ae", **SMALL)).beta == 0
+    assert runs.fit(recipe("vae", 0.1, **SMALL)).beta == 0.1
+
+
+def test_files_are_safetensors_and_json(trainings):
+    run = runs.fit(recipe("ae", **SMALL))
+    folder = runs.folder() / run.digest
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "checksums.json",
+        "history.json",
+        "recipe.json",
+        "weights.safetensors",
+    ]
+    record = json.loads((folder / "recipe.json").read_text())
+    assert record["recipe"] == recipe("ae", **SMALL).as_dict()
+    assert record["made"] == run.made
+    assert run.made["torch"] == torch.__version__ and run.made["seconds"] > 0
+
+
+def test_a_damaged_run_is_set_aside_and_fitted_again(trainings):
+    given = recipe("vae", 0.1, **SMALL)
+    good = runs.fit(given)
+    path = runs.folder() / good.digest / "weights.safetensors"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    before = files(cache.folder())
+    assert not runs.is_fitted(given)
+    assert files(cache.folder()) == before
+    with pytest.warns(UserWarning, match="damaged.*weights.*set aside"):
+        mended = runs.fit(given)
+    assert len(trainings) == 2
+    assert torch.equal(good.model.encoder[0].weight, mended.model.encoder[0].weight)
+
+
+def test_a_cache_that_cannot_be_used_is_an_error_before_the_training(trainings):
+    cache.folder().write_text("no folder")
+    with pytest.raises(cache.CacheError, match="Delete what stands in its way.*VAE_NB_CACHE"):
+        runs.fit(recipe("vae", 0.1, **SMALL))
+    assert trainings == []
+
+
+def test_progress_is_shown_only_where_it_is_wanted(trainings, capfd):
+    runs.fit(recipe("vae", 0.01, **SMALL), show_progress=True)
+    assert "VAE, β = 0.01 (width 4, 8 latents, 1 epoch," in capfd.readouterr().err
+    runs.fit(recipe("vae", 0.02, **SMALL), show_progress=False)
+    assert capfd.readouterr().err == ""
+
+
+# --- its name ---
+
+
+def test_every_field_of_a_recipe_is_in_the_name(trainings):
+    usual = recipe("vae", 0.1, **SMALL)
+    changes = dict(
+        model="ae",
+        beta=0.2,
+        epochs=2,
+        batch_size=128,
+        learning_rate=1e-3,
+        schedule="constant",
+        optimiser="adam",
+        width=5,
+        latent_dim=9,
+        seed=1,
+        dataset="KMNIST",
+        train_images=None,
+    )
+    assert changes.keys() == usual.as_dict().keys()
+    others = [
+        dataclasses.replace(usual, **{name: value} | ({"beta": 0.0} if name == "model" else {}))
+        for name, value in changes.items()
+    ]
+    assert len({runs.digest(each) for each in [usual, *others]}) == 13
+    assert runs.digest(recipe("vae", 0.1, **SMALL)) == runs.digest(usual)
+
+
+def test_the_content_of_the_data_and_its_preprocessing_are_in_the_name(monkeypatch):
+    monkeypatch.setattr(data, "_held", weakref.WeakValueDictionary())
+    given, contents = recipe("vae", 0.1, **SMALL), data._carried()
+    # 300 images are enough to tell data apart.
+    for file, head, size in (("images-idx3", 16, 784), ("labels-idx1", 8, 1)):
+        for part in ("train", "t10k"):
+            name = f"{part}-{file}-ubyte"
+            contents[name] = contents[name][: head + 300 * size]
+    monkeypatch.setattr(data, "_carried", lambda: contents)
+    name = runs.digest(given)
+    assert runs.digest(given) == name
+
+    original = data._images
+    with monkeypatch.context() as patch:
+        patch.setattr(data, "_images", lambda *arguments: original(*arguments) * 255 / 256)
+        assert runs.digest(given) != name
+    for file in contents:
+        changed = contents[file][:-1] + bytes([(contents[file][-1] + 1) % 10])
+        with monkeypatch.context() as patch:
+            patch.setattr(data, "_carried", lambda file=file, to=changed: contents | {file: to})
+            assert runs.digest(given) != name, file
+    assert runs.digest(given) == name
+
+
+CODE = "\nedited = True\n"
+COMMENT = "\n# edited\n"
+
+
+@pytest.mark.parametrize(
+    ("module", "edit", "renamed"),
+    [
+        ("models", CODE, {"vae", "multi_rate"}),
+        ("objective", CODE, {"vae", "multi_rate"}),
+        ("optim", CODE, {"vae", "multi_rate"}),
+        ("training", CODE, {"vae", "multi_rate"}),
+        ("training", COMMENT, set()),
+        ("multirate", CODE, {"multi_rate"}),
+        # What recipes and data sets decide is in the name by its value.
+        ("recipe", CODE, set()),
+        ("data", CODE, set()),
+        ("progress", CODE, set()),
+        ("cache", CODE, set()),
+        ("runs", CODE, set()),
+        ("parameters", CODE, set()),
+        ("figures", CODE, set()),
+    ],
+)
+def test_the_code_that_decides_the_weights_is_in_the_name(
+    module, edit, renamed, trainings, monkeypatch, tmp_path
+):
+    recipes = {"vae": recipe("vae", 0.1, **SMALL), "multi_rate": recipe("multi_rate", **SMALL)}
+    names = {model: runs.digest(given) for model, given in recipes.items()}
+    source = Path(cache.__file__).with_name(f"{module}.py")
+    edited = tmp_path / "edited.py"
+    edited.write_text(source.read_text(encoding="utf-8") + edit, encoding="utf-8")
+    original = cache.source_digest
+
+    def of_edited(*paths):
+        return original(*(edited if path == source else path for path in paths))
+
+    monkeypatch.setattr(cache, "source_digest", of_edited)
+    assert {model for model, given in recipes.items() if runs.digest(given) != names[model]} == (
+        renamed
+    )
