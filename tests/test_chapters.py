@@ -14,6 +14,8 @@ import papermill
 import pytest
 from conftest import NOT_COMPARED, THREADS
 
+from vae_nb.metrics import METRICS
+
 BOOK = Path(__file__).resolve().parents[1] / "book"
 PAGES = sorted(path.stem for path in BOOK.glob("*.ipynb"))
 CHAPTERS = [name for name in PAGES if name not in ("index", "objective")]
@@ -86,6 +88,8 @@ def test_every_reference_is_cited_where_it_is_used():
     known = set(re.findall(r"^@\w+\{(\w+),", (BOOK / "references.bib").read_text(), re.MULTILINE))
     texts = [cell.source for name in PAGES for cell in cells(name, "markdown")]
     texts += [path.read_text() for path in BOOK.glob("*.md") if path.stem != "glossary"]
+    texts += [metric.about for metric in METRICS.values()]
+    texts += [path.read_text() for path in (BOOK.parent / "vae_nb/report").glob("*.md")]
     keys = re.findall(r"\{cite(?::[pt])?\}`([^`]+)`", "\n".join(texts))
     assert {key.strip() for group in keys for key in group.split(",")} == known
     assert len(known) >= 15

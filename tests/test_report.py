@@ -612,7 +612,6 @@ def published(monkeypatch):
         outputs.append(((metadata or {}).get("vae_nb"), data))
 
     monkeypatch.setattr(display, "display", keep)
-    monkeypatch.setattr(report, "display", keep)
     return outputs
 
 

@@ -469,8 +469,8 @@ def rate_distortion(
     axes.set(xlabel="rate, nats", ylabel="distortion (squared error)")
     if here or marks or line:
         axes.legend()
-    facts = {"here": bool(here), "line": bool(line), "finding": finding}
-    return _live(figure, name, "rate_distortion", **facts)
+    parts = {"archived": bool(archived), "here": bool(here), "line": bool(line)}
+    return _live(figure, name, "rate_distortion", **parts, finding=finding)
 
 
 @_styled

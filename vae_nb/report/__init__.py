@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from IPython import display as ipython_display
-
 from vae_nb import archive, data
 from vae_nb.archive import Evidence, Numbers
 from vae_nb.figures import LiveFigure
@@ -21,7 +19,7 @@ from vae_nb.report import (
 )
 from vae_nb.report import tables as tables
 from vae_nb.report.display import publish as publish
-from vae_nb.report.display import show, show_basis, show_table
+from vae_nb.report.display import show, show_basis, show_figure, show_table
 from vae_nb.report.display import show_recipes as show_recipes
 from vae_nb.report.display import show_text as show_text
 from vae_nb.report.q6_probes import label_panels as label_panels
@@ -52,7 +50,7 @@ def answer(
     betas = {role: run.beta for role, run in runs.items()}
     (noun,) = {data.SPECIFICATIONS[run.recipe.dataset].noun for run in runs.values()}
     show(asked.answer(seeds, betas, noun, **facts), "answer")
-    ipython_display.display(figure)
+    show_figure(figure)
     show_table(tables.claims_table(asked.claims, seeds))
     show_basis(evidence, runs)
 

@@ -7,12 +7,14 @@ the other.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
 
 from IPython.display import display
 
 from vae_nb import archive, data, objective
 from vae_nb.archive import Evidence, Numbers
+from vae_nb.figures import LiveFigure
 from vae_nb.metrics import METRICS
 from vae_nb.report import templates
 from vae_nb.report.templates import Shown
@@ -24,6 +26,11 @@ MEASURED = "application/vnd.vae-nb.measured+json"  # MIME type of the numbers of
 def show(text: str, role: str) -> None:
     """Publish Markdown with a role: answer, claims, basis, outlier or text."""
     display({"text/markdown": text, "text/plain": text}, raw=True, metadata={"vae_nb": role})
+
+
+def show_figure(figure: LiveFigure) -> None:
+    """Publish a figure with its caption."""
+    display(figure)
 
 
 def show_text(text: str) -> None:
@@ -88,5 +95,8 @@ def publish(measured: Numbers, beta: float | None) -> None:
 
     Pages and notebooks show nothing for it.
     """
-    numbers = {name: estimate.value for name, estimate in measured.items()}
+    numbers = {  # JSON has no nan
+        name: None if math.isnan(estimate.value) else estimate.value
+        for name, estimate in measured.items()
+    }
     display({MEASURED: {"beta": beta, **numbers}}, raw=True, metadata={"vae_nb": "measured"})
