@@ -190,8 +190,9 @@ def test_a_new_metric_leaves_the_other_seeds(live):
     assert ["new" in seed["this"] for seed in seeds] == [True, False, False]
 
 
-def test_an_outlier_is_found(live):
+def test_an_outlier_is_found(live, monkeypatch):
     run, measured = live()
+    monkeypatch.setattr(archive, "stale", lambda rows: [])
     assert archive.outliers(run, measured) == {}
     far = exactly(3 * measured["fid_prior"].value)
     found = archive.outliers(run, measured | {"fid_prior": far})
@@ -199,7 +200,15 @@ def test_an_outlier_is_found(live):
     assert archive.outliers(longer(run), measured | {"fid_prior": far}) == {}
 
 
-def test_of_a_collapsed_model_only_error_and_rate_are_compared(live):
+def test_rows_of_other_code_predict_nothing(live, monkeypatch):
+    run, measured = live()
+    monkeypatch.setattr(archive, "stale", list)
+    far = exactly(3 * measured["fid_prior"].value)
+    assert archive.outliers(run, measured | {"fid_prior": far}) == {}
+
+
+def test_of_a_collapsed_model_only_error_and_rate_are_compared(live, monkeypatch):
+    monkeypatch.setattr(archive, "stale", lambda rows: [])
     run, measured = live(beta=10.0)
     flipped = measured | {"confident_prior": exactly(0.0)}
     assert archive.outliers(run, flipped) == {}
