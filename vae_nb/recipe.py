@@ -80,8 +80,8 @@ MODELS = {
     ),
 }
 
-# "default" reaches a good model soonest (benchmarks/README.md); "course" is the course's recipe to
-# the letter.
+# "default" reaches a good model soonest (`benchmarks/time_to_quality.py`); "course" is the course's
+# recipe to the letter.
 PROFILES: dict[str, dict[str, Any]] = {
     "default": {
         "batch_size": 256,
