@@ -57,7 +57,7 @@ lint: $(VENV)/installed-test
 	$(BIN)/mypy
 
 check: lint
-	$(BIN)/python -m pytest -m "not slow and not browser"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not browser" -n 2 --dist loadfile
 
 test: lint
 	@sh tests/chromium.sh

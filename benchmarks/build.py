@@ -95,7 +95,7 @@ def main() -> None:
 
         report("cold")
         report("warm")
-        edit(copy / "book" / "metrics.md", "\nOne more sentence.\n")
+        edit(copy / "book" / "glossary.md", "\nOne more sentence.\n")
         report("after an edit of prose")
         edit(copy / "vae_nb" / "figures.py", "\nEDITED = True\n")
         report("after an edit of a figure")

@@ -467,3 +467,15 @@ def test_the_digest_is_the_same_on_every_python(digest, tmp_path):
         assert json.loads(done.stdout) == [source_digest(path) for path in files], python
     if not others:
         pytest.skip("no other Python on this machine")
+
+
+def test_a_whole_cache_is_read_where_nothing_can_be_written(tmp_path, monkeypatch):
+    place, file = tmp_path / "run", tmp_path / "values"
+    cache.compute_once(place, lambda folder: (folder / "a").write_text("1"))
+    cache.values(file, ["x"], lambda names: dict.fromkeys(names, 1))
+    for lock in tmp_path.glob("*.lock"):
+        lock.unlink()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # a test may run as root
+    monkeypatch.setattr(cache, "FileLock", lambda path: pytest.fail("it locked"))
+    assert cache.compute_once(place, lambda folder: pytest.fail("it computed")) == place
+    assert cache.values(file, ["x"], lambda names: pytest.fail("it computed")) == {"x": 1}

@@ -321,3 +321,8 @@ def test_a_training_of_few_steps_has_its_rate_too(toy, steps):
     no_curve = dataclasses.replace(run.history, reconstruction=[], kl=[])
     record = Record(toy, dataclasses.replace(run, history=no_curve))
     assert curves.measure_rate_slope(record) is curves.measure_rate_at(record, "end") is None
+
+
+def test_a_part_takes_no_keywords_so_that_two_parts_are_never_taken_for_one():
+    with pytest.raises(TypeError, match="by position"):
+        samples.samples(Record.__new__(Record), source="prior")

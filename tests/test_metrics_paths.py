@@ -177,3 +177,10 @@ def test_entropy_and_sharpness_of_midpoints(run):
     record = Record(run.dataset, run, given)
     assert paths.measure_midpoint_entropy(record).value == pytest.approx(np.log(4))
     assert paths.measure_midpoint_sharpness(record).value == pytest.approx(0.25)
+
+
+def test_sets_of_many_classes_have_pairs_with_equal_labels():
+    labels = torch.arange(5200) % 26
+    start, end = paths.pairs(labels, len(labels), different=False)
+    assert len(start) == len(labels)
+    assert (labels[start] == labels[end]).all() and (start != end).all()

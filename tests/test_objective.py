@@ -142,7 +142,7 @@ def test_units_of_beta():
     assert objective.beta_of_half_squared_error(1.0) == 6.125
     assert objective.beta_of_squared_error(1.0) == 12.25
     assert objective.beta_of_decoder_variance(objective.decoder_variance(0.3)) == pytest.approx(0.3)
-    assert objective.bits(objective.nats(0.25, 64)) == pytest.approx(16 / math.log(2))
+    assert objective.bits(16) == pytest.approx(16 / math.log(2))
 
 
 def test_our_objective_is_the_negative_elbo_of_the_implied_variance(noise):

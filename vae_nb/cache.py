@@ -47,6 +47,8 @@ def compute_once(place: Path, write: Callable[[Path], None]) -> Path:
     :class:`CacheError` that names the remedy if the place cannot be written; it is raised before
     anything is computed, so that no work is lost to it.
     """
+    if _read_only(place) and is_cached(place):
+        return place
     with locked(place):
         if place.exists():
             if not (damage := _damage(place)):
@@ -78,6 +80,8 @@ def values(
 
     ``compute`` gets the names that are not in the file yet and returns their values.
     """
+    if _read_only(place) and is_cached(place, names):
+        return {name: _parsed(place)[name] for name in names}
     with locked(place):
         kept = _read_values(place)
         if missing := [name for name in names if name not in kept]:
@@ -208,6 +212,11 @@ def _set_aside(place: Path, damage: str) -> None:
         f"{place} is damaged ({damage}); it is set aside as {aside.name} and computed again",
         stacklevel=4,
     )
+
+
+def _read_only(place: Path) -> bool:
+    """Whether no lock can be made there: a store that somebody else hands out is only read."""
+    return place.exists() and not os.access(place.parent, os.W_OK)
 
 
 def _ensure_writable(parent: Path) -> None:

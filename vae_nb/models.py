@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-IMAGE_SHAPE = (1, 28, 28)
 PIXELS = 28 * 28
 
 

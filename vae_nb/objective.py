@@ -199,11 +199,6 @@ def beta_of_squared_error(beta: float, latent_dim: int = 64, pixels: int = PIXEL
     return beta * pixels / latent_dim
 
 
-def nats(kl_per_latent: float, latent_dim: int = 64) -> float:
-    """The rate: KL summed over the latents, in nats, from the mean over latents."""
-    return kl_per_latent * latent_dim
-
-
 def bits(rate_in_nats: float) -> float:
     """Nats to bits: divided by log 2."""
     return rate_in_nats / math.log(2)

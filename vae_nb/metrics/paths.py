@@ -33,15 +33,15 @@ def pairs(
     there are too few such pairs.
     """
     generator = torch.Generator().manual_seed(seed)
-    start = torch.randint(len(labels), (16 * count + 1000,), generator=generator)
-    end = torch.randint(len(labels), start.shape, generator=generator)
-    fits = ((labels[start] != labels[end]) if different else (labels[start] == labels[end])) & (
-        start != end
-    )
-    start, end = start[fits][:count], end[fits][:count]
-    if len(start) < count:
-        raise ValueError(f"only {len(start)} of {count} pairs found: ask for fewer pairs")
-    return start, end
+    found = torch.empty(0, 2, dtype=torch.int64)
+    for _ in range(64):  # a set of many classes has few pairs with equal labels
+        start = torch.randint(len(labels), (16 * count + 1000,), generator=generator)
+        end = torch.randint(len(labels), start.shape, generator=generator)
+        fits = (labels[start] != labels[end]) == different
+        found = torch.cat([found, torch.stack([start, end], 1)[fits & (start != end)]])
+        if len(found) >= count:
+            return found[:count, 0], found[:count, 1]
+    raise ValueError(f"only {len(found)} of {count} pairs found: ask for fewer pairs")
 
 
 def with_labels(labels: Tensor, wanted: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:

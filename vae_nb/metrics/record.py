@@ -27,10 +27,13 @@ def part(compute: Callable[Concatenate[Record, P], T]) -> Callable[Concatenate[R
     """Make ``compute(record, *which)`` a part of records, computed once for each ``which``.
 
     No two parts have the same name: a record that is given some of its parts knows them by it.
+    They take no keyword arguments, so that a part has one key (else :class:`TypeError`).
     """
 
     @functools.wraps(compute)
     def once(record: Record, *which: P.args, **none: P.kwargs) -> T:
+        if none:
+            raise TypeError(f"{compute.__name__} takes its arguments by position: {none}")
         key = (compute.__name__, *which)
         if key not in record.parts:
             given = record.given.get(key)
