@@ -29,7 +29,7 @@ help:
 	@echo "                                        a list without spaces: ARGS=\"-p compared [0.1,1]\""
 	@echo "make exercises                          write the chapters for students into exercises/,"
 	@echo "                                        without the solutions"
-	@echo "make check                              linters, types and the fast tests (a minute)"
+	@echo "make check                              linters, types and the fast tests (two minutes)"
 	@echo "make test                               linters, types and all tests (half an hour)"
 	@echo "make verify                             compare the verdicts with those of the prose"
 	@echo "make sweep                              train and measure all of the archive again (an"
