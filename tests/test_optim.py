@@ -136,11 +136,11 @@ def test_every_weight_has_one_optimiser(network, name):
 
 
 def test_schedules_end_low_or_stay_and_all_gradients_are_forgotten(noise):
-    for schedule, end in (("one_cycle", 0.001), ("constant", 1.0)):
+    for schedule, end in (("one_cycle", 0.001), ("constant", 1.0), ("linear", 0.05)):
         model = VAE(4, 6)
-        optimiser = Optimiser(model, "muon", 0.01, schedule, steps=10)
+        optimiser = Optimiser(model, "muon", 0.01, schedule, steps=30)
         rates = []
-        for _ in range(10):
+        for _ in range(30):
             optimiser.zero_grad()
             assert all(p.grad is None for p in model.parameters())
             model(torch.rand(2, 1, 28, 28), noise(2, 6))[0].sum().backward()
@@ -150,3 +150,6 @@ def test_schedules_end_low_or_stay_and_all_gradients_are_forgotten(noise):
         assert max(adam for _, adam in rates) == pytest.approx(0.01, rel=0.05)
         assert rates[-1][1] <= end * 0.01
         assert (rates[-1] == rates[0]) is (schedule == "constant")
+        if schedule == "linear":  # for ten steps up, then down
+            assert rates[0][1] == pytest.approx(0.001) and rates[9][1] == pytest.approx(0.01)
+            assert rates[20][1] == pytest.approx(0.01 * 10 / 20)

@@ -148,7 +148,17 @@ def test_every_import_is_of_a_dependency():
 
 # A module imports only what stands before it (the picture in CONTRIBUTING.md).
 LAYERS = (
-    *("cache", "data", "models", "objective", "multirate", "optim", "recipe", "training"),
+    *(
+        "cache",
+        "data",
+        "convolutions",
+        "models",
+        "objective",
+        "multirate",
+        "optim",
+        "recipe",
+        "training",
+    ),
     *("progress", "runs", "parameters", "metrics", "thumbnails", "archive", "figures", "explorer"),
     *("report", "commands", "__main__"),
 )

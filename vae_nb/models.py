@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from vae_nb.convolutions import Conv2d, ConvTranspose2d
+
 PIXELS = 28 * 28
 
 
@@ -40,15 +42,15 @@ class Encoder(nn.Sequential):
 
     def __init__(self, width: int, outputs: int) -> None:
         super().__init__(
-            nn.Conv2d(1, width, kernel_size=4, stride=2),  # 28x28 => 13x13
+            Conv2d(1, width, kernel_size=4, stride=2),  # 28x28 => 13x13
             nn.LeakyReLU(),
-            nn.Conv2d(width, 2 * width, kernel_size=4, stride=2, padding=1),  # => 6x6
+            Conv2d(width, 2 * width, kernel_size=4, stride=2, padding=1),  # => 6x6
             nn.BatchNorm2d(2 * width),
             nn.LeakyReLU(),
-            nn.Conv2d(2 * width, 4 * width, kernel_size=4, stride=2),  # => 2x2
+            Conv2d(2 * width, 4 * width, kernel_size=4, stride=2),  # => 2x2
             nn.BatchNorm2d(4 * width),
             nn.LeakyReLU(),
-            nn.Conv2d(4 * width, 8 * width, kernel_size=3, stride=2, padding=1),  # => 1x1
+            Conv2d(4 * width, 8 * width, kernel_size=3, stride=2, padding=1),  # => 1x1
             nn.BatchNorm2d(8 * width),
             nn.LeakyReLU(),
             nn.Flatten(),
@@ -65,20 +67,20 @@ class Decoder(nn.Sequential):
             nn.BatchNorm1d(8 * width),
             nn.LeakyReLU(),
             nn.Unflatten(1, (8 * width, 1, 1)),
-            nn.ConvTranspose2d(
+            ConvTranspose2d(
                 8 * width, 4 * width, kernel_size=3, stride=2, padding=1, output_padding=1
             ),  # 1x1 => 2x2
             nn.BatchNorm2d(4 * width),
             nn.LeakyReLU(),
-            nn.ConvTranspose2d(4 * width, 2 * width, kernel_size=4, stride=2),  # => 6x6
+            ConvTranspose2d(4 * width, 2 * width, kernel_size=4, stride=2),  # => 6x6
             nn.BatchNorm2d(2 * width),
             nn.LeakyReLU(),
-            nn.ConvTranspose2d(
+            ConvTranspose2d(
                 2 * width, width, kernel_size=4, stride=2, padding=1, output_padding=1
             ),  # => 13x13
             nn.BatchNorm2d(width),
             nn.LeakyReLU(),
-            nn.ConvTranspose2d(width, 1, kernel_size=4, stride=2),  # => 28x28
+            ConvTranspose2d(width, 1, kernel_size=4, stride=2),  # => 28x28
             nn.Sigmoid(),
         )
 

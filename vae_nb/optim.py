@@ -16,6 +16,7 @@ from torch.optim import lr_scheduler
 
 MUON_LR_FACTOR = 5  # Muon's learning rate over Adam's
 MOMENTUM = 0.95
+WARM_UP = 10  # steps of the linear schedule
 # Of the quintic iteration (Jordan et al. 2024): steep at 0, and near 1 from .7 to 1.2 in the end.
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _ITERATIONS = 5
@@ -85,8 +86,17 @@ def _constant(optimiser: torch.optim.Optimizer, steps: int) -> lr_scheduler.LRSc
     return lr_scheduler.ConstantLR(optimiser, factor=1.0)
 
 
+def _linear(optimiser: torch.optim.Optimizer, steps: int) -> lr_scheduler.LRScheduler:
+    """To 0, after a rise of WARM_UP steps: for a network that is trained already."""
+
+    def factor(step: int) -> float:
+        return min((step + 1) / WARM_UP, max(0.0, (steps - step) / max(1, steps - WARM_UP)))
+
+    return lr_scheduler.LambdaLR(optimiser, factor)
+
+
 OPTIMISERS = {"adam": _adam, "muon": _muon}
-SCHEDULES = {"one_cycle": _one_cycle, "constant": _constant}
+SCHEDULES = {"one_cycle": _one_cycle, "constant": _constant, "linear": _linear}
 
 
 class Optimiser:

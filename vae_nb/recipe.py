@@ -124,7 +124,7 @@ class Recipe:
 
     ``model`` names an entry of MODELS. ``beta`` weighs the KL in the course's units (see
     ``objective``); ``train_images`` is how many training images are used (None: all of them);
-    ``learning_rate`` is the peak of the one-cycle schedule or the rate of the constant one;
+    ``learning_rate`` is the peak of the schedule, or the rate of the constant one;
     ``optimiser`` is Adam for all weights, or Muon for those that are matrices and Adam for the
     rest. Raises :class:`ValueError` that names the field, the value and what is allowed.
     """

@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vae_nb import cache, data, models, objective, optim, progress, training
+from vae_nb import cache, convolutions, data, models, objective, optim, progress, training
 from vae_nb.data import Dataset
 from vae_nb.recipe import Recipe
 from vae_nb.training import History
@@ -85,7 +85,7 @@ def folder() -> Path:
 def code(recipe: Recipe) -> str:
     """A digest of the code that decides the weights of this recipe (16 hex digits)."""
     objective_class = type(recipe.objective())
-    parts = (recipe.kind.network, objective_class, models, objective, optim, training)
+    parts = (recipe.kind.network, objective_class, convolutions, models, objective, optim, training)
     return cache.source_digest(*sorted({Path(inspect.getfile(part)) for part in parts}))[:16]
 
 

@@ -56,16 +56,19 @@ def train(
     dataset: Dataset,
     device: str | None = None,
     on_step: Callable[[], object] | None = None,
+    start: nn.Module | None = None,
 ) -> tuple[nn.Module, History]:
     """Fit the model of ``recipe`` to the first ``recipe.train_images`` images of ``dataset``.
 
     Returns the model, on the CPU and in eval mode, and its :class:`History`. The same recipe on the
-    same machine gives the same weights. ``on_step`` is called after each step. Raises
+    same machine gives the same weights. ``on_step`` is called after each step. ``start`` is the
+    network to begin with (None: a new one); it is trained in place. Raises
     :class:`FloatingPointError` if the loss stops being a number.
     """
     where = choose_device(device)
     images = dataset.train_images[: recipe.train_images].to(where)
-    model = new_model(recipe).to(where, memory_format=torch.channels_last).train()
+    model: Any = start or new_model(recipe)
+    model = model.to(where, memory_format=torch.channels_last).train()
     objective = recipe.objective()
     generator = torch.Generator().manual_seed(recipe.seed)
     per_epoch = steps_per_epoch(recipe, len(images))
