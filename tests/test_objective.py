@@ -79,7 +79,8 @@ def test_the_learned_variance_minimises_the_likelihood_of_the_best_one(mnist, no
     theirs = torch.autograd.grad(784 / 2 * error.log() + 8 * kl, weights)
     scale = 784 / (2 * error.item())
     for mine, other in zip(ours, theirs, strict=True):
-        assert torch.allclose(scale * mine, other, rtol=1e-3, atol=1e-4)
+        # A bias before a batch normalisation has no gradient but rounding errors, which grow too.
+        assert torch.allclose(scale * mine, other, rtol=1e-3, atol=1e-6 * scale)
 
 
 @pytest.fixture(scope="module")
