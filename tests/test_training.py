@@ -117,14 +117,14 @@ def test_held_out_values_are_those_of_the_model_that_is_returned(tiny):
 
 def test_training_goes_on_from_a_network_that_is_given(tiny):
     first, history = train(small(beta=0.5, epochs=3), tiny)
-    before = FixedBeta(0.5).held_out(first, tiny.test_images)
     slow = small(beta=0.5, schedule="constant", optimiser="adam", learning_rate=1e-9)
-    again, _ = train(slow, tiny, start=first)
+    again, further = train(slow, tiny, start=first)
     assert again is first
-    after = history.held_out[-1]["kl"]
-    assert after == pytest.approx(before["kl"], rel=1e-3)  # a new network's is far from it
-    new = FixedBeta(0.5).held_out(training.new_model(small()), tiny.test_images)
-    assert abs(new["reconstruction"] - before["reconstruction"]) > 0.01
+    # The same batch: after three epochs, now, and of a new network.
+    _, new = train(slow, tiny)
+    assert (
+        further.reconstruction[0] < 0.9 * new.reconstruction[0] == 0.9 * history.reconstruction[0]
+    )
 
 
 def test_a_diverging_run_is_named(tiny):
