@@ -38,14 +38,19 @@ RECIPES = {
 }
 
 
-def images_a_second(recipe: Recipe, steps: int) -> float:
-    """Of our training loop, without its evaluation."""
+WITH_TORCH_S = ("default (width 16, batch 256, Muon)", "width 48, batch 64, Adam")  # as well
+
+
+def images_a_second(recipe: Recipe, steps: int, torch_s: bool = False) -> float:
+    """Of our training loop, without its evaluation; ``torch_s``: with torch's own convolutions."""
     dataset = data.load("MNIST", steps * recipe.batch_size)
     few = dataclasses.replace(
         dataset, test_images=dataset.test_images[:2], test_labels=dataset.test_labels[:2]
     )
+    model = new_model(recipe)
+    model = course.with_torch_s_convolutions(model) if torch_s else model
     start = time.perf_counter()
-    train(dataclasses.replace(recipe, epochs=1), few)
+    train(dataclasses.replace(recipe, epochs=1), few, start=model)
     return steps * recipe.batch_size / (time.perf_counter() - start)
 
 
@@ -74,6 +79,9 @@ def measure(rounds: int, steps: int) -> dict[str, float]:
             values["the course's loop"].append(64 * steps / seconds)
             for name, each in RECIPES.items():
                 values[name].append(images_a_second(each, steps))
+                if name in WITH_TORCH_S:
+                    other = images_a_second(each, steps, torch_s=True)
+                    values[f"{name}, torch's convolutions"].append(other)
             values["Muon, float32 (ours), ms a step"].append(muon_milliseconds(Muon, steps))
             bfloat16 = muon_milliseconds(torch.optim.Muon, steps)
             values["Muon, bfloat16 (torch's), ms a step"].append(bfloat16)
