@@ -1,8 +1,9 @@
 """The archived trainings of the book, and how a run of this build joins them.
 
-``archive.json`` is written by ``vae-nb sweep`` at the defaults. A run of this build joins the
-archived runs that differ from it by the seed alone: its numbers then have an interval over seeds,
-and numbers outside of the interval that the archive predicts for one more seed are reported.
+``archive.json`` is written by ``vae-nb sweep``: trainings at the defaults, and the report's models
+by the report's own recipe (the profile "course"). A run of this build joins the archived runs that
+differ from it by the seed alone: its numbers then have an interval over seeds, and numbers outside
+of the interval that the archive predicts for one more seed are reported.
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ from vae_nb.metrics import METRICS
 from vae_nb.metrics.intervals import (
     Estimate,
     difference,
+    differs,
     mean_ci,
     pool_seeds,
     prediction_interval,
 )
-from vae_nb.recipe import Recipe
+from vae_nb.recipe import Recipe, recipe
 from vae_nb.runs import Run
 
 Numbers = Mapping[str, Estimate]  # of one run, by metric
@@ -37,7 +39,8 @@ Evidence = Mapping[str, Numbers]  # of several runs, by role; "real" has those o
 ARCHIVE = Path(__file__).with_name("archive.json")
 COLLAPSED_RATE = 1.0  # nats: a VAE whose rate is at most this carries next to nothing
 # Numbers that every build compares with the archive, and the tolerance of each.
-COMPARED = {"mse_sample": 0.0, "rate": 0.01, "fid_prior": 0.0, "confident_prior": 0.01}
+COMPARED = {"mse_sample": 0.0, "rate": 0.01, "fid_prior": 0.0, "recognised_prior": 0.01}
+REPORT = "course"  # the profile that is the report's own recipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +58,11 @@ class Row:
     made: Mapping[str, Any]
     code: Mapping[str, Any]
 
+    def is_of(self, profile: str) -> bool:
+        """Whether it was made by a profile, with nothing changed but the seed."""
+        own = self.recipe
+        return own == recipe(own.model, own.beta, profile, seed=own.seed)
+
     @property
     def objective(self) -> float:
         """The held-out objective at its beta."""
@@ -68,11 +76,21 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Archive:
-    """The rows of a sweep."""
+    """The rows of a sweep.
+
+    ``controls`` has the measures of samples by control (see ``metrics.controls``), ``claims`` the
+    tests of all claims as they were when the sweep was made, and the commit that has them.
+    """
 
     rows: Sequence[Row]
     versions: Mapping[str, str]
     digest: str
+    controls: Mapping[str, Numbers] = dataclasses.field(default_factory=dict)
+    claims: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def of_profile(self, profile: str) -> Archive:
+        """The same with the rows of one profile."""
+        return dataclasses.replace(self, rows=[row for row in self.rows if row.is_of(profile)])
 
     @property
     def betas(self) -> list[float]:
@@ -94,7 +112,8 @@ class Archive:
 
         Raises :class:`KeyError` where a row lacks it.
         """
-        return pool_seeds([row.measured[name] for row in self.of(model, beta)])
+        pooled = pool_seeds([row.measured[name] for row in self.of(model, beta)])
+        return pooled.within(*METRICS[name].bounds)
 
     def against_beta(self, name: str, at_least: float = 0.0) -> dict[float, Estimate]:
         """One number of the VAEs by beta, from the beta ``at_least`` on."""
@@ -117,10 +136,8 @@ class Archive:
 
         def tied(beta: float) -> bool:
             rows = [row for row in self.of("vae", beta) if row.recipe.seed in by_seed]
-            apart = pool_seeds(
-                [difference(row.measured[name], by_seed[row.recipe.seed]) for row in rows]
-            )
-            return apart.low <= 0 <= apart.high
+            gaps = [difference(row.measured[name], by_seed[row.recipe.seed]) for row in rows]
+            return not differs(pool_seeds(gaps))
 
         return [beta for beta in self.betas if beta != best and tied(beta)]
 
@@ -169,12 +186,17 @@ def objective(numbers: Numbers, beta: float, latent_dim: int) -> float:
     return numbers["mse_sample"].value + beta * numbers["rate"].value / latent_dim
 
 
+def load() -> Archive:
+    """The archived trainings at the defaults."""
+    return read().of_profile("default")
+
+
 @functools.cache
-def load(path: Path = ARCHIVE) -> Archive:
-    """The archive in ``path``. Raises :class:`ValueError` if it is not what was written."""
+def read(path: Path = ARCHIVE) -> Archive:
+    """All of the archive in ``path``. Raises :class:`ValueError` if it is not what was written."""
     try:
         kept = json.loads(path.read_text())
-        found, written = digest(kept["runs"]), kept["digest"]
+        found, written = digest(kept), kept["digest"]
     except (ValueError, KeyError, TypeError) as error:
         found, written = repr(error), "that of a table"
     if found != written:
@@ -183,21 +205,21 @@ def load(path: Path = ARCHIVE) -> Archive:
             "repository again, or write it anew with `vae-nb sweep`"
         )
     rows = [
-        Row(
-            **row
-            | {
-                "recipe": Recipe(**row["recipe"]),
-                "measured": {name: Estimate(*values) for name, values in row["measured"].items()},
-            }
-        )
+        Row(**row | {"recipe": Recipe(**row["recipe"]), "measured": _numbers(row["measured"])})
         for row in kept["runs"]
     ]
-    return Archive(rows, kept["versions"], found)
+    controls = {name: _numbers(measured) for name, measured in kept["controls"].items()}
+    return Archive(rows, kept["versions"], found, controls, kept["claims"])
 
 
-def digest(rows: list[dict[str, Any]]) -> str:
-    """A name of the rows as they are written in JSON."""
-    return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()[:16]
+def _numbers(kept: Mapping[str, Any]) -> Numbers:
+    return {name: Estimate.read(values) for name, values in kept.items()}
+
+
+def digest(kept: Mapping[str, Any]) -> str:
+    """A name of all that is measured or decided in it, as it is written in JSON."""
+    parts = [kept[name] for name in ("runs", "controls", "claims")]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def code(recipe: Recipe) -> dict[str, Any]:
@@ -217,7 +239,7 @@ def stale(rows: Iterable[Row]) -> list[Row]:
 
 def others(recipe: Recipe) -> list[Row]:
     """The archived runs of this recipe with other seeds."""
-    return [row for row in load().alike(recipe) if row.recipe.seed != recipe.seed]
+    return [row for row in read().alike(recipe) if row.recipe.seed != recipe.seed]
 
 
 def join(evidence: Evidence, runs: Mapping[str, Run]) -> list[Evidence]:
@@ -243,6 +265,23 @@ def join(evidence: Evidence, runs: Mapping[str, Run]) -> list[Evidence]:
     ]
 
 
+def replication(models: Mapping[str, tuple[str, float]], real: Numbers) -> list[Evidence]:
+    """The evidence of every seed of the report's models by the report's recipe.
+
+    ``models`` are a question's by role. A seed counts if the archive has all of them.
+    """
+    archived = read().of_profile(REPORT)
+    by_role = {
+        role: {row.recipe.seed: row.measured for row in archived.of(*key)}
+        for role, key in models.items()
+    }
+    common = set.intersection(*map(set, by_role.values()))
+    return [
+        {"real": real, **{role: rows[seed] for role, rows in by_role.items()}}
+        for seed in sorted(common)
+    ]
+
+
 def outliers(run: Run, measured: Numbers) -> dict[str, tuple[Estimate, Estimate]]:
     """The compared numbers of ``run`` outside of the interval that the archive predicts for them.
 
@@ -252,7 +291,7 @@ def outliers(run: Run, measured: Numbers) -> dict[str, tuple[Estimate, Estimate]
     one picture, which the classifier classifies with confidence or, after a rounding, does not.
     Rows that other code made predict nothing.
     """
-    rows = load().alike(run.recipe)
+    rows = read().alike(run.recipe)
     if stale(rows):
         return {}
     found = {}

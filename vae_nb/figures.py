@@ -34,7 +34,6 @@ from vae_nb.metrics import METRICS, number
 from vae_nb.metrics.intervals import Estimate
 from vae_nb.metrics.paths import PAIRS
 from vae_nb.metrics.probes import NOISE_LABELS
-from vae_nb.metrics.samples import CONFIDENT
 from vae_nb.models import sample_prior
 from vae_nb.runs import Run
 from vae_nb.training import History
@@ -232,13 +231,13 @@ def reconstructions(
 def samples(
     grids: Tensor | Run | Mapping[str, Tensor | Run],
     name: str = "samples",
-    confident: Mapping[str, Estimate] = {},
+    recognised: Mapping[str, Estimate] = {},
     columns: int = 6,
 ) -> LiveFigure:
     """Grids of samples ``(n, 1, 28, 28)`` side by side, one for each label.
 
-    A run draws its own from N(0, I), with its recipe's seed. ``confident`` are the shares that are
-    classified with confidence, by label.
+    A run draws its own from N(0, I), with its recipe's seed. ``recognised`` are the shares that the
+    classifier takes for one of the classes, by label.
     """
 
     def draw(run: Run) -> Tensor:
@@ -253,9 +252,8 @@ def samples(
         columns,
         count=max(map(len, images.values())),
         labels=[label for label in images if label],
-        confident=confident,
+        recognised=recognised,
         identical=_identical(images),
-        threshold=CONFIDENT,
     )
 
 

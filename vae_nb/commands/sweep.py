@@ -1,7 +1,9 @@
 """A grid of models, fitted and measured, in one table: how everything depends on beta.
 
     vae-nb sweep --dry-run
-    vae-nb sweep
+    vae-nb sweep                                # the archive of the book
+    vae-nb sweep --finished                     # write what is finished so far
+    vae-nb sweep --betas 0.1 1 --seeds 0 1      # a grid of your own
     vae-nb sweep --scheduler                    # an embedded dask cluster
     vae-nb sweep --scheduler tcp://head:8786    # a dask cluster of many machines
 
@@ -22,6 +24,7 @@ import importlib.metadata
 import json
 import os
 import statistics
+import subprocess
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,12 +33,15 @@ from typing import Any
 
 import torch
 
-from vae_nb import archive, cache, data, metrics, runs, thumbnails, training
+from vae_nb import archive, cache, data, metrics, report, runs, thumbnails, training
 from vae_nb.data import SIDE, Dataset
+from vae_nb.metrics.intervals import Estimate
 from vae_nb.recipe import MODELS, Recipe, recipe
 
 BETAS = (0.0, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.2, 0.5, 0.8, 1.0, 10.0)
 SEEDS = (0, 1, 2)
+# Of the report's models: trainings at the defaults, and by the report's own recipe.
+DEFAULT_SEEDS, REPORT_SEEDS = 10, 5
 
 # dask may give one process several tasks at once, and trainings would fight for its cores.
 _one_at_a_time = threading.Lock()
@@ -52,12 +58,40 @@ def grid(
     return [recipe(model, beta, seed=seed, **changes) for seed in seeds for model, beta in models]
 
 
+def plan() -> list[Recipe]:
+    """The recipes of the book's archive, seed by seed, so that one that is stopped has whole ones.
+
+    At the defaults three seeds of :func:`grid` and more of the report's models, and these by the
+    report's recipe.
+    """
+    recipes = []
+    for seed in range(DEFAULT_SEEDS):
+        recipes += [recipe(*key, seed=seed) for key in report.models()]
+        if seed in SEEDS:
+            recipes += [each for each in grid(seeds=[seed]) if each not in recipes]
+        if seed < REPORT_SEEDS:
+            recipes += [recipe(*key, archive.REPORT, seed=seed) for key in report.models()]
+    return recipes
+
+
+def measured_of(recipe: Recipe) -> list[str]:
+    """The metrics of a row: all for the first seeds, for more of them those that claims read.
+
+    Large mixtures and probes take longest.
+    """
+    if recipe.seed in SEEDS:
+        return list(metrics.METRICS)
+    read = report.reads(recipe.model, recipe.beta)
+    slow = ("densities", "probes")
+    return [n for n, metric in metrics.METRICS.items() if n in read or metric.section not in slow]
+
+
 def row(recipe: Recipe) -> dict[str, Any]:
     """One run, fitted and measured (both cached): a row of the table."""
     with _one_at_a_time:
         run = runs.fit(recipe, show_progress=False)
         start = time.perf_counter()
-        measured = metrics.of(run)
+        measured = metrics.of(run, measured_of(recipe))
         made = run.made | {"measuring": round(time.perf_counter() - start, 2)}
         return {
             "recipe": recipe.as_dict(),
@@ -69,8 +103,10 @@ def row(recipe: Recipe) -> dict[str, Any]:
         }
 
 
-def _rounded(values: Sequence[float]) -> list[float]:
-    return [float(f"{value:.6g}") for value in values]
+def _rounded(estimate: Estimate) -> list[Any]:
+    *interval, parts = estimate
+    kept: list[Any] = [float(f"{value:.6g}") for value in interval]
+    return [*kept, [float(f"{value:.5g}") for value in parts]] if parts else kept
 
 
 def _place(recipe: Recipe) -> Path:
@@ -166,7 +202,7 @@ def seconds_needed(recipe: Recipe) -> float:
     The measuring takes what it took when the archive was made, scaled by how much faster or slower
     this machine trains the archived run.
     """
-    rows = archive.load().rows
+    rows = archive.read().rows
     archived = max(rows, key=lambda row: (row.recipe.model == recipe.model, row.recipe == recipe))
     per_step = archived.made["seconds"] / _steps(archived.recipe)
     measuring = statistics.median(row.made["measuring"] for row in rows)
@@ -198,22 +234,49 @@ def _timed(recipe: Recipe, few: int = 20, many: int = 60) -> float:
 
 
 def table(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """The rows in order of model, beta and seed, with a digest, versions and the time they took."""
+    """The rows in order of model, beta, recipe and seed, and what belongs to them.
+
+    That is a digest, versions, the time they took, the controls, and the tests of the claims.
+    """
     order = list(MODELS)
 
-    def place(row: dict[str, Any]) -> tuple[int, float, int]:
+    def place(row: dict[str, Any]) -> tuple[int, float, int, int]:
         made_by = row["recipe"]
-        return order.index(made_by["model"]), made_by["beta"], made_by["seed"]
+        kind = order.index(made_by["model"]), made_by["beta"]
+        return *kind, made_by["width"], made_by["seed"]
 
     ordered = sorted(rows, key=place)
     packages = ("vae_nb", "torch", "torchmetrics", "scikit-learn", "scikit-image", "scipy")
-    return {
-        "digest": archive.digest(ordered),
+    kept = {
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "seconds": round(sum(row["made"]["seconds"] + row["made"]["measuring"] for row in ordered)),
         "versions": {name: importlib.metadata.version(name) for name in packages},
+        "claims": {"commit": _commit_of_claims(), "tests": report.tests()},
+        "controls": controls(),
         "runs": ordered,
     }
+    return {"digest": archive.digest(kept)} | kept
+
+
+def controls() -> dict[str, Any]:
+    """The measures of samples, of every control on MNIST."""
+    dataset = _held("MNIST", None)
+    return {
+        name: {m: _rounded(value) for m, value in metrics.of_control(dataset, name).items()}
+        for name in metrics.CONTROLS
+    }
+
+
+def _commit_of_claims() -> str:
+    """The commit that last changed a test of a claim, "" outside of a clone."""
+    folder = Path(report.__file__).parent
+    files = sorted(path.name for path in folder.glob("q*.py"))
+    command = ["git", "log", "-1", "--format=%h", "--", *files]
+    try:
+        found = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return found.stdout.strip()
 
 
 def write(path: Path, kept: dict[str, Any]) -> None:
@@ -226,8 +289,8 @@ def write(path: Path, kept: dict[str, Any]) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``vae-nb sweep``."""
-    parser.add_argument("--betas", nargs="+", type=float, default=BETAS)
-    parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
+    parser.add_argument("--betas", nargs="+", type=float)
+    parser.add_argument("--seeds", nargs="+", type=int)
     parser.add_argument("--epochs", type=int, default=0, help="0: the profile's own number")
     parser.add_argument("--images", type=int, default=0, help="training images; 0: all")
     parser.add_argument("--dataset", default="MNIST")
@@ -244,20 +307,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--output", type=Path, default=Path("sweep.json"))
     parser.add_argument("--dry-run", action="store_true", help="say what is left, and how long")
+    parser.add_argument(
+        "--finished", action="store_true", help="write the rows that are finished, and no more"
+    )
 
 
 def run(given: argparse.Namespace) -> int:
     """Sweep and write the table, or say what that would take."""
     from tqdm import tqdm
 
-    recipes = grid(
-        given.betas,
-        given.seeds,
-        epochs=given.epochs,
-        train_images=given.images or None,
-        dataset=given.dataset,
-        profile=given.profile,
-    )
+    changes: dict[str, Any] = {
+        "epochs": given.epochs,
+        "train_images": given.images or None,
+        "dataset": given.dataset,
+        "profile": given.profile,
+    }
+    own = (given.betas, given.seeds, given.epochs, given.images)
+    if any(own) or (given.dataset, given.profile) != ("MNIST", "default"):
+        recipes = grid(given.betas or BETAS, given.seeds or SEEDS, **changes)
+    else:
+        recipes = plan()
     if given.workers < 1:
         raise ValueError(f"--workers {given.workers} is not allowed: it must be 1 or more")
     if not given.output.parent.is_dir():
@@ -266,6 +335,8 @@ def run(given: argparse.Namespace) -> int:
     if given.dry_run:
         _report(recipes, missing)
         return 0
+    if given.finished:
+        recipes, missing = [each for each in recipes if each not in missing], []
     cluster: Any = contextlib.nullcontext()
     if given.scheduler:
         cluster = connect(given.scheduler, given.workers)

@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vae_nb import cache, progress
-from vae_nb.metrics import curves, latent, paths, probes, reconstruction, samples
-from vae_nb.metrics.classifier import FEATURES
+from vae_nb.metrics import controls, curves, latent, paths, probes, reconstruction, samples
+from vae_nb.metrics.classifier import COMPONENTS, FEATURES
+from vae_nb.metrics.controls import CONTROLS, LIKE, NEW, SHARP, SHOWS, VARIED, ControlRecord
 from vae_nb.metrics.curves import CURVE
 from vae_nb.metrics.intervals import Estimate
-from vae_nb.metrics.record import RealRecord, Record
+from vae_nb.metrics.record import Record
 
 if TYPE_CHECKING:
     from vae_nb.data import Dataset
@@ -54,8 +55,9 @@ class Metric:
     ``compute`` takes a :class:`Record` and the keyword arguments ``of``; it gives None where the
     run does not have the metric. ``better`` is "lower", "higher" or "". ``format`` is "number",
     "percent" or a format specification. ``about`` (MyST) is shared by metrics that one row of the
-    book's page describes. ``real`` metrics are measured on real images as well. ``applies`` says of
-    a recipe whether its runs have it.
+    book's page describes. ``asks`` is what a measure of samples asks of them, to be tried on the
+    controls (see ``metrics.controls``); such metrics are measured on real images as well.
+    ``applies`` says of a recipe whether its runs have it.
     """
 
     name: str
@@ -69,7 +71,7 @@ class Metric:
     unit: str = ""
     better: str = ""
     format: str = "number"
-    real: bool = False
+    asks: str = ""
     applies: Callable[[Recipe], bool] = any_run
 
     def show(self, value: Estimate | float) -> str:
@@ -81,6 +83,15 @@ class Metric:
         return f"{value:{percent if self.format == 'percent' else self.format}}".replace(
             "%", "\u00a0%"
         )
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """What is possible: no share below 0 or above 1, no distance below 0."""
+        if self.format.startswith("+") or "slope" in self.name or self.unit == "nats per image":
+            return -math.inf, math.inf
+        share = self.format.endswith(("percent", "%")) and "relative to" not in self.about
+        least = -math.inf if self.name == "r_squared" else 0.0
+        return least, 1.0 if share else math.inf
 
     @functools.cached_property
     def identity(self) -> str:
@@ -165,75 +176,134 @@ _RECONSTRUCTIONS = [
 ]
 
 _sample = _family(Metric, section="samples", best="that of real images", better="higher")
-_fid = _family(
-    _sample,
-    about="Fréchet distance between held-out images and as many samples, both as the "
-    f"{FEATURES} features of the classifier's last hidden layer {{cite:p}}`heusel2017` "
-    "({term}`FID`). Not comparable with FIDs of other features",
-    better="lower",
-)
-_confident = _family(
-    _sample,
-    about="share of samples to which the classifier gives a label with at least "
-    f"{100 * samples.CONFIDENT:g} % probability. It says that a sample looks like *some* class, "
-    "not that all of them are drawn",
-    format="percent",
-)
-_precision = _family(
-    _sample,
-    about="precision is the share of samples within the ball of some real image, recall that of "
-    "real images within the ball of some sample; a ball reaches to the third nearest neighbour, in "
-    "the same features {cite:p}`kynkaanniemi2019` ({term}`precision and recall`). An outlier has a "
-    "large ball: read precision with care",
-    format="percent",
-    real=True,
-)
-_mixture = _family(
-    _sample,
-    about=f"the same for codes from {samples.COMPONENTS} Gaussians (a {{term}}`Gaussian mixture`) "
-    f"that are fitted to the codes of {samples.MIXTURE_IMAGES:,} training images, decoded by the "
-    "same decoder {cite:p}`ghosh2020`",
-)
-_PRIOR, _MIXTURE = {"source": "prior"}, {"source": "mixture"}
+_SPACES = {
+    "classifier": ("", f"the {FEATURES} features of the classifier's last hidden layer"),
+    "components": (
+        ", principal components",
+        f"the first {COMPONENTS} principal components of the pixels",
+    ),
+    "untrained": (
+        ", untrained features",
+        "the features of the same network before any training (each in units of its spread)",
+    ),
+}
+# Of each source of samples: what titles call it, and the section. The mixture of many Gaussians
+# takes long: it has a section of its own.
+_SOURCES = {
+    "prior": ("samples", "samples", "codes from N(0, I)"),
+    "mixture": (
+        "mixture samples",
+        "samples",
+        f"codes from {samples.COMPONENTS} Gaussians (a {{term}}`Gaussian mixture`) that are fitted "
+        f"to the codes of {samples.MIXTURE_IMAGES:,} training images {{cite:p}}`ghosh2020`",
+    ),
+    "mixture_100": (
+        "samples of a large mixture",
+        "densities",
+        f"codes from {samples.MANY_COMPONENTS} Gaussians that are fitted to the codes of all "
+        "training images",
+    ),
+}
+
+
+def _fids(source: str) -> list[Metric]:
+    title, section, of = _SOURCES[source]
+    return [
+        _sample(
+            f"fid_{source}" + (f"_{space}" if suffix else ""),
+            f"FID of {title}{suffix}",
+            samples.measure_fid,
+            {"source": source, "space": space},
+            section=section,
+            about="Fréchet distance between held-out images and as many samples, both as "
+            f"{features} {{cite:p}}`heusel2017` ({{term}}`FID`). For {of}. Not comparable with "
+            "FIDs of other features",
+            better="lower",
+            asks=LIKE,
+        )
+        for space, (suffix, features) in _SPACES.items()
+    ]
+
+
+def _of_source(source: str) -> list[Metric]:
+    title, section, of = _SOURCES[source]
+    neighbourhood = _family(
+        _sample,
+        compute=samples.measure_neighbourhood,
+        section=section,
+        about="*precision* is the share of samples within the ball of some real image, *recall* "
+        "that of real images within the ball of some sample; a ball reaches to the third nearest "
+        "neighbour {cite:p}`kynkaanniemi2019` ({term}`precision and recall`). *Density* counts in "
+        "how many fifths of a real image's ball a sample lies, *coverage* is the share of real "
+        "images with a sample in their ball; these balls reach to the fifth neighbour "
+        f"{{cite:p}}`naeem2020`. In the classifier's features, for {of}",
+        format="percent",
+    )
+    return [
+        *_fids(source),
+        _sample(
+            f"recognised_{source}",
+            f"{title} recognised",
+            samples.measure_recognised,
+            {"source": source},
+            section=section,
+            about="share of samples that the classifier takes for one of the classes, and not for "
+            f"none of them. For {of}",
+            format="percent",
+            asks=SHOWS,
+        ),
+        *(
+            neighbourhood(
+                name=f"{which}_{source}",
+                title=f"{which} of {title}",
+                of={"source": source, "which": which},
+                asks=asks,
+            )
+            for which, asks in (
+                ("precision", SHOWS),
+                ("recall", VARIED),
+                ("density", SHOWS),
+                ("coverage", VARIED),
+            )
+        ),
+        _sharpness(
+            f"sharpness_{source}",
+            f"sharpness of {title}",
+            samples.measure_sharpness,
+            {"source": source},
+            section=section,
+            asks=SHARP,
+            better="higher",
+        ),
+        _sample(
+            f"novelty_{source}",
+            f"distance of {title} to training images",
+            samples.measure_novelty,
+            {"source": source},
+            section=section,
+            about=f"distance in pixels from each of {samples.NEAREST:,} samples to the nearest "
+            "training image, relative to that of held-out images: far below 100 %, samples are "
+            f"copies. For {of}",
+            best="100 %",
+            format="percent",
+            asks=NEW,
+        ),
+    ]
+
+
 _SAMPLES = [
     _sample(
         "accuracy",
         "accuracy of the classifier",
         samples.measure_accuracy,
         about="share of held-out images to which our classifier gives their label. It has three "
-        "convolutions and two linear layers, and is fitted once to the training images of the set",
+        "convolutions and two linear layers, and is fitted once to the training images of the set, "
+        "and to as many made pictures that are none of its classes",
         best="100 %",
         format=".1%",
-        real=True,
         applies=no_run,
     ),
-    _fid("fid_prior", "FID of samples", samples.measure_fid, _PRIOR, real=True),
-    _confident(
-        "confident_prior",
-        "samples classified with confidence",
-        samples.measure_confident,
-        _PRIOR,
-        real=True,
-    ),
-    _sharpness(
-        "sharpness_prior",
-        "sharpness of samples",
-        samples.measure_sharpness,
-        _PRIOR,
-        section="samples",
-    ),
-    _precision("precision_prior", "precision of samples", samples.measure_precision, _PRIOR),
-    _precision("recall_prior", "recall of samples", samples.measure_recall, _PRIOR),
-    _mixture(
-        "fid_mixture", "FID of mixture samples", samples.measure_fid, _MIXTURE, better="lower"
-    ),
-    _mixture(
-        "confident_mixture",
-        "mixture samples classified with confidence",
-        samples.measure_confident,
-        _MIXTURE,
-        format="percent",
-    ),
+    *(metric for source in _SOURCES for metric in _of_source(source)),
 ]
 
 _code = _family(Metric, section="codes")
@@ -251,8 +321,7 @@ _likelihood = _family(
 _growth = _family(
     _code,
     about="mean rate over the last tenth of an epoch, and over as many steps at half of the "
-    "training; *slope*: of the rate over the last epoch",
-    unit="nats",
+    "training; *slope*: of the rate over the last epoch, as a share of it",
     applies=vae,
 )
 _CODES = [
@@ -283,9 +352,16 @@ _CODES = [
     ),
     _likelihood("elbo", "ELBO", latent.measure_elbo),
     _likelihood("log_likelihood", "log-likelihood", latent.measure_log_likelihood),
-    _growth("rate_slope", "slope of the rate", curves.measure_rate_slope, unit="nats per epoch"),
-    _growth("rate_at_half", "rate at half-time", curves.measure_rate_at, {"when": "half"}),
-    _growth("rate_at_end", "rate at the end", curves.measure_rate_at, {"when": "end"}),
+    _growth(
+        "rate_slope",
+        "slope of the rate in the last epoch",
+        curves.measure_rate_slope,
+        format="+.1%",
+    ),
+    *(
+        _growth(f"rate_at_{when}", title, curves.measure_rate_at, {"when": when}, unit="nats")
+        for when, title in (("half", "rate at half-time"), ("end", "rate at the end"))
+    ),
 ]
 
 _path = _family(Metric, section="interpolations", best="0", better="lower")
@@ -347,7 +423,15 @@ _INTERPOLATIONS = [
         best="1",
         better="higher",
     ),
-    _midpoint_fid("midpoint_fid", "FID of midpoints", paths.measure_midpoint_fid),
+    *(
+        _midpoint_fid(
+            "midpoint_fid" + (f"_{space}" if suffix else ""),
+            f"FID of midpoints{suffix}",
+            paths.measure_midpoint_fid,
+            {"space": space},
+        )
+        for space, (suffix, _) in _SPACES.items()
+    ),
     _midpoint_fid(
         "midpoint_fid_spherical",
         "FID of midpoints, spherical",
@@ -361,10 +445,19 @@ _INTERPOLATIONS = [
         {"different": False},
     ),
     _path(
+        "midpoint_recognised",
+        "midpoints recognised",
+        paths.measure_midpoint_recognised,
+        about="share of midpoints that the classifier takes for one of the classes",
+        best="100 %",
+        better="higher",
+        format="percent",
+    ),
+    _path(
         "midpoint_entropy",
         "predictive entropy at midpoints",
         paths.measure_midpoint_entropy,
-        about="entropy of the classifier's label at the midpoint",
+        about="entropy of the classifier's label at the midpoint, given that it is a class",
         unit="nats",
     ),
     _sharpness(
@@ -420,6 +513,10 @@ METRICS = {
 }
 
 
+# The measures of samples that are tried on the controls.
+JUDGED = [m.name for m in METRICS.values() if m.asks and m.of["source"] == "prior"]
+
+
 def names(*sections: str) -> list[str]:
     """The names of the metrics of some sections: what a page shows, to be measured and no more."""
     return [name for name, metric in METRICS.items() if metric.section in sections]
@@ -441,12 +538,22 @@ def of(run: Run, names: Iterable[str] | None = None) -> dict[str, Estimate]:
 
 
 def of_real(dataset: Dataset) -> dict[str, Estimate]:
-    """The real-against-real baseline: training images in place of samples.
+    """The real-against-real baseline: one half of the held-out images in place of samples.
 
-    No model can be expected to do better. The names are those of what it is the baseline of.
+    Compared with the other half, so that the classifier has seen neither. The names are those of
+    what it is the baseline of. A Fréchet distance of half as many images is a little larger.
     """
-    wanted = [metric.name for metric in METRICS.values() if metric.real]
-    return _cached(f"real-{dataset.digest}", wanted, lambda: RealRecord(dataset), dataset.name)
+    return of_control(dataset, "real", [*JUDGED, "accuracy"])
+
+
+def of_control(
+    dataset: Dataset, name: str, names: Iterable[str] | None = None
+) -> dict[str, Estimate]:
+    """The measures of samples, of a control in their place; see :mod:`vae_nb.metrics.controls`."""
+    digest = f"{dataset.digest}-{_digest(controls.__name__)}"
+    title = f"{dataset.name}, {CONTROLS[name].title}"
+    wanted = JUDGED if names is None else list(names)
+    return _cached(f"{name}-{digest}", wanted, lambda: ControlRecord(dataset, name), title)
 
 
 def of_baseline(dataset: Dataset, kind: str) -> dict[str, Estimate]:
@@ -477,7 +584,7 @@ def curve(run: Run, betas: Sequence[float] = CURVE) -> dict[float, dict[str, Est
 
     points = cache.values(_place(run.digest), [key], compute)[key]
     return {
-        beta: {name: Estimate(*value) for name, value in point.items()}
+        beta: {name: Estimate.read(value) for name, value in point.items()}
         for beta, point in zip(betas, points, strict=True)
     }
 
@@ -534,7 +641,7 @@ def _cached(
         return {key: values[keys[key]] for key in missing}
 
     kept = cache.values(_place(place), list(keys), compute)
-    return {name: Estimate(*kept[key]) for key, name in keys.items() if kept[key] is not None}
+    return {name: Estimate.read(kept[key]) for key, name in keys.items() if kept[key] is not None}
 
 
 def _digest(module: str) -> str:

@@ -7,8 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from vae_nb.metrics.intervals import NOT_AVAILABLE, Estimate, mean_ci, slope_ci
-from vae_nb.metrics.latent import active_units_ci, rate
+from vae_nb.metrics.intervals import (
+    NOT_AVAILABLE,
+    Estimate,
+    exactly,
+    mean_ci,
+    shared_mean_ci,
+    slope_ci,
+)
+from vae_nb.metrics.latent import active_units, rate
 from vae_nb.metrics.reconstruction import mse
 from vae_nb.metrics.record import Record
 from vae_nb.models import decode, posterior, sample_prior
@@ -46,9 +53,9 @@ def rate_distortion(run: Run, betas: Sequence[float]) -> list[dict[str, Estimate
         rates = kl_divergence(q).sum(1).numpy()
         point = {
             "mse_mean": mse(images, decode(model, q.mean)),
-            "mse_sample": mean_ci(errors),
+            "mse_sample": shared_mean_ci(errors),
             "rate": rate(q),
-            "active_units": active_units_ci(q.mean),
+            "active_units": exactly(active_units(q.mean)),
         }
         if before is not None:
             point["mse_step"] = mean_ci(errors - before[0])
@@ -67,11 +74,12 @@ def _rates(record: Record) -> np.ndarray:
 
 
 def measure_rate_slope(record: Record) -> Estimate | None:
-    """The slope of the rate over the last epoch, in nats an epoch."""
+    """The slope of the rate over the last epoch, as a share of the rate, per epoch."""
     if not record.run.history.kl:
         return None
     steps = record.run.history.steps_per_epoch
-    return slope_ci(np.arange(steps) / steps, _rates(record)[-steps:])
+    rates = _rates(record)[-steps:]
+    return slope_ci(np.arange(steps) / steps, rates / rates.mean())
 
 
 def measure_rate_at(record: Record, when: str) -> Estimate | None:

@@ -10,8 +10,8 @@ import torch
 from scipy import ndimage, optimize
 from torch import Tensor
 
-from vae_nb.metrics.classifier import features, probabilities
-from vae_nb.metrics.intervals import Estimate, mean_ci
+from vae_nb.metrics.classifier import features, probabilities, recognised
+from vae_nb.metrics.intervals import Estimate, shared_mean_ci, shared_proportion_ci
 from vae_nb.metrics.reconstruction import sharpness
 from vae_nb.metrics.record import Record, part
 from vae_nb.metrics.samples import fid
@@ -132,7 +132,7 @@ def extra_at_midpoint(paths: Tensor, count: Callable[[Tensor], np.ndarray]) -> E
     ``(n, 1, 28, 28)`` to ``(n,)``.
     """
     ends = (count(paths[:, 0]) + count(paths[:, -1])) / 2
-    return mean_ci(count(paths[:, paths.shape[1] // 2]) - ends)
+    return shared_mean_ci(count(paths[:, paths.shape[1] // 2]) - ends)
 
 
 def extra_strokes(paths: Tensor, threshold: float = 0.5) -> Estimate:
@@ -180,7 +180,7 @@ def uniformity(path_features: Tensor) -> Estimate:
     ``1 / (steps - 1)``. Interval over pairs.
     """
     lengths = path_features.diff(dim=1).norm(dim=2)
-    return mean_ci((lengths.mean(1) / lengths.max(1).values.clamp(min=1e-12)).numpy())
+    return shared_mean_ci((lengths.mean(1) / lengths.max(1).values.clamp(min=1e-12)).numpy())
 
 
 # --- of a record: as many pairs as held-out images, `different` labels or equal ones; the midpoints
@@ -212,9 +212,16 @@ def midpoints(record: Record, different: bool, spherical: bool) -> Tensor:
 
 
 @part
-def midpoint_features(record: Record, different: bool, spherical: bool) -> Tensor:
-    """The classifier's features of :func:`midpoints`, ``(n, F)``."""
-    return features(record.classifier(), midpoints(record, different, spherical))
+def midpoint_features(record: Record, different: bool, spherical: bool, space: str) -> Tensor:
+    """Features of :func:`midpoints`, ``(n, F)``; see ``classifier.SPACES``."""
+    return record.space(space)(midpoints(record, different, spherical))
+
+
+@part
+def midpoint_probabilities(record: Record) -> Tensor:
+    """The classifier's probabilities for midpoints of different labels, ``(n, classes + 1)``."""
+    of_midpoints = midpoint_features(record, True, False, "classifier")
+    return probabilities(record.classifier(), of_midpoints)
 
 
 def measure_extra_strokes(record: Record, threshold: float, different: bool = True) -> Estimate:
@@ -229,7 +236,7 @@ def measure_extra_euler(record: Record, threshold: float) -> Estimate:
 
 def measure_matched_strokes(record: Record, threshold: float, error: float) -> Estimate | None:
     """:func:`extra_strokes` after blurring to an error; None for a model that is softer than it."""
-    some = slice(1000)
+    some = slice(None, None, max(1, len(record.images) // 1000))
     sigma = blur_to_error(record.images[some], record.reconstructions()[some], error)
     if sigma is None:
         return None
@@ -245,16 +252,23 @@ def measure_uniformity(record: Record) -> Estimate:
 
 
 def measure_midpoint_fid(
-    record: Record, different: bool = True, spherical: bool = False
+    record: Record, different: bool = True, spherical: bool = False, space: str = "classifier"
 ) -> Estimate:
     """:func:`fid` of the midpoints."""
-    return fid(record.real_features(), midpoint_features(record, different, spherical))
+    of_midpoints = midpoint_features(record, different, spherical, space)
+    return fid(record.real_features(space), of_midpoints)
+
+
+def measure_midpoint_recognised(record: Record) -> Estimate:
+    """The share of midpoints that the classifier takes for one of the classes."""
+    return shared_proportion_ci(recognised(midpoint_probabilities(record)).numpy())
 
 
 def measure_midpoint_entropy(record: Record) -> Estimate:
-    """The entropy of the classifier's prediction at the midpoints, in nats."""
-    predicted = probabilities(record.classifier(), midpoint_features(record, True, False))
-    return mean_ci(torch.special.entr(predicted).sum(1).numpy())
+    """The entropy of the classifier's label at the midpoints, given that it is one, in nats."""
+    of_classes = midpoint_probabilities(record)[:, :-1].clamp(min=1e-12)
+    of_classes = of_classes / of_classes.sum(1, keepdim=True)
+    return shared_mean_ci(torch.special.entr(of_classes).sum(1).numpy())
 
 
 def measure_midpoint_sharpness(record: Record) -> Estimate:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vae_nb.data import Dataset
-from vae_nb.metrics.intervals import Estimate, mean_ci, proportion_ci
+from vae_nb.metrics.intervals import Estimate, shared_mean_ci, shared_proportion_ci
 from vae_nb.metrics.record import Record, part
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def few_labels(
         reader = _reader(kind, len(chosen), classes)
         reader.fit(codes[chosen].numpy(), labels[chosen].numpy())
         scores.append(reader.score(test_codes.numpy(), test_labels.numpy()))
-    return mean_ci(scores)
+    return shared_mean_ci(scores)
 
 
 def all_labels(
@@ -98,7 +98,7 @@ def all_labels(
     """The same with every label; nothing is drawn, so the interval is over held-out images."""
     reader = _reader(kind, len(labels), len(labels.unique()))
     reader.fit(codes.numpy(), labels.numpy())
-    return proportion_ci(reader.predict(test_codes.numpy()) == test_labels.numpy())
+    return shared_proportion_ci(reader.predict(test_codes.numpy()) == test_labels.numpy())
 
 
 def under_noise(
@@ -121,7 +121,7 @@ def under_noise(
         generator = torch.Generator().manual_seed(draw)
         disturbed = test_codes + noise * spread * torch.randn(test_codes.shape, generator=generator)
         scores.append(probe.score(disturbed.numpy(), test_labels.numpy()))
-    return mean_ci(scores)
+    return shared_mean_ci(scores)
 
 
 def principal_components(images: Tensor, test_images: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,14 @@ from typing import Any
 from torch import Tensor
 
 from vae_nb.metrics.classifier import features, probabilities
-from vae_nb.metrics.intervals import Estimate, exactly, mean_ci, proportion_ci, ratio_ci
+from vae_nb.metrics.intervals import (
+    Estimate,
+    difference,
+    exactly,
+    ratio_ci,
+    shared_mean_ci,
+    shared_proportion_ci,
+)
 from vae_nb.metrics.record import Record
 from vae_nb.models import decode, encode, sampled_codes
 from vae_nb.objective import squared_error
@@ -25,7 +32,7 @@ def reconstruct_sampled(model: Any, images: Tensor, seed: int = 0) -> Tensor:
 
 def mse(images: Tensor, reconstructions: Tensor) -> Estimate:
     """Mean squared error over pixels and images (grey level^2), with its interval over images."""
-    return mean_ci(squared_error(images, reconstructions).numpy())
+    return shared_mean_ci(squared_error(images, reconstructions).numpy())
 
 
 def pixel_variance(images: Tensor) -> float:
@@ -40,7 +47,7 @@ def r_squared(images: Tensor, reconstructions: Tensor) -> Estimate:
     """
     around_mean = squared_error(images, images.mean(0, keepdim=True))
     left = ratio_ci(squared_error(images, reconstructions).numpy(), around_mean.numpy())
-    return Estimate(1 - left.value, 1 - left.high, 1 - left.low)
+    return difference(exactly(1.0), left)
 
 
 def gradient_energy(images: Tensor) -> Tensor:
@@ -53,13 +60,12 @@ def gradient_energy(images: Tensor) -> Tensor:
     return down + right
 
 
-def sharpness(images: Tensor, real: Tensor) -> Estimate:
-    """Gradient energy of ``images`` relative to that of ``real``: 1 is as sharp as the data.
+def sharpness(reconstructions: Tensor, images: Tensor) -> Estimate:
+    """Gradient energy of reconstructions relative to that of their images, ``(n, 1, 28, 28)`` each.
 
-    Both are ``(n, 1, 28, 28)`` with the same n; if ``images`` reconstructs ``real`` in order, the
-    interval uses the pairing, and for independent images it is right as well.
+    1 is as sharp as the data.
     """
-    return ratio_ci(gradient_energy(images).numpy(), gradient_energy(real).numpy())
+    return ratio_ci(gradient_energy(reconstructions).numpy(), gradient_energy(images).numpy())
 
 
 # --- of a record; decoded from the "mean" of the posterior (or the code), or a "sample" ---
@@ -93,4 +99,4 @@ def measure_same_label(record: Record) -> Estimate:
     """The share of reconstructions to which the classifier gives the label of the original."""
     classifier = record.classifier()
     labels = probabilities(classifier, features(classifier, record.reconstructions())).argmax(1)
-    return proportion_ci((labels == record.real_probabilities().argmax(1)).numpy())
+    return shared_proportion_ci((labels == record.real_probabilities().argmax(1)).numpy())

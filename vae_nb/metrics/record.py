@@ -75,14 +75,21 @@ class Record:
         return classifier.classifier(self.dataset)
 
     @part
-    def real_features(self) -> Tensor:
-        """The classifier's features of the held-out images, ``(n, F)``."""
-        return classifier.features(self.classifier(), self.images)
+    def space(self, name: str) -> Callable[[Tensor], Tensor]:
+        """Features ``(n, F)`` of images, of one of ``classifier.SPACES``."""
+        if name == "classifier":
+            return functools.partial(classifier.features, self.classifier())
+        return classifier.SPACES[name](self.dataset)
+
+    @part
+    def real_features(self, space: str) -> Tensor:
+        """Features of the held-out images, ``(n, F)``."""
+        return self.space(space)(self.images)
 
     @part
     def real_probabilities(self) -> Tensor:
-        """The classifier's probabilities for the held-out images, ``(n, classes)``."""
-        return classifier.probabilities(self.classifier(), self.real_features())
+        """The classifier's probabilities for the held-out images, ``(n, classes + 1)``."""
+        return classifier.probabilities(self.classifier(), self.real_features("classifier"))
 
     @part
     def posterior(self) -> Posterior:
@@ -118,23 +125,6 @@ class Record:
     def sampled_reconstructions(self) -> Tensor:
         """The held-out images decoded from :meth:`sampled_codes`, ``(n, 1, 28, 28)``."""
         return models.decode(self.run, self.sampled_codes())
-
-
-class RealRecord(Record):
-    """Real images in place of samples: the first training images, as many as are held out.
-
-    The classifier was fitted to these, so its probabilities are those for the held-out images.
-    """
-
-    def __init__(self, dataset: Dataset) -> None:
-        train_images = (dataset.whole or dataset).train_images
-        super().__init__(
-            dataset,
-            given={
-                ("samples", "prior"): lambda: train_images[: len(dataset.test_images)],
-                ("sample_probabilities", "prior"): self.real_probabilities,
-            },
-        )
 
 
 def has_posterior(run: Run) -> bool:

@@ -10,6 +10,7 @@ from vae_nb.archive import Evidence, Numbers
 from vae_nb.figures import LiveFigure
 from vae_nb.report import captions as captions
 from vae_nb.report import (
+    display,
     q1_autoencoder,
     q2_beta_zero,
     q3_beta_ten,
@@ -24,6 +25,7 @@ from vae_nb.report.display import show_recipes as show_recipes
 from vae_nb.report.display import show_text as show_text
 from vae_nb.report.q6_probes import label_panels as label_panels
 from vae_nb.report.q6_probes import noise_series as noise_series
+from vae_nb.report.question import Seeds
 from vae_nb.report.question import Verdict as Verdict
 from vae_nb.runs import Run
 
@@ -44,15 +46,39 @@ def answer(
     """Publish an answer beside its live figure, and below both the report's claims.
 
     ``question`` is its name, such as "Q1"; ``evidence`` is that of this build and ``runs`` are its
-    runs, by role; ``facts`` are what this question's ``facts`` take besides.
+    runs, by role; ``facts`` are what this question's ``facts`` take besides. A model that has
+    learned less than the mean image gets neither answer nor verdicts, but a word on what to do.
     """
-    asked, seeds = QUESTIONS[question], archive.join(evidence, runs)
+    asked = QUESTIONS[question]
+    if untrained := display.unfinished(evidence, runs):
+        show(untrained, "outlier")
+        show_figure(figure)
+        return
+    seeds = archive.join(evidence, runs)
     betas = {role: run.beta for role, run in runs.items()}
     (noun,) = {data.SPECIFICATIONS[run.recipe.dataset].noun for run in runs.values()}
-    show(asked.answer(seeds, betas, noun, **facts), "answer")
+    archived = any(archive.others(run.recipe) for run in runs.values())
+    show(asked.answer(seeds, betas, noun, archived, **facts), "answer")
     show_figure(figure)
-    show_table(tables.claims_table(asked.claims, seeds))
+    show_table(tables.claims_table(asked.claims, columns(question, evidence, runs)))
     show_basis(evidence, runs)
+
+
+def columns(question: str, evidence: Evidence, runs: Mapping[str, Run]) -> dict[str, Seeds]:
+    """The evidence of each column of a table of claims, every seed; the first one decides.
+
+    The report's recipe comes first, where this build has the report's models and data set.
+    """
+    asked = QUESTIONS[question]
+    found: dict[str, Seeds] = {}
+    own = all(
+        (run.recipe.dataset, run.recipe.train_images, run.recipe.latent_dim) == ("MNIST", None, 64)
+        and (run.recipe.model, run.recipe.beta) == asked.models[role]
+        for role, run in runs.items()
+    )
+    if own and (archived := archive.replication(asked.models, evidence["real"])):
+        found[tables.REPORT] = archived
+    return found | {tables.BUILD: archive.join(evidence, runs)}
 
 
 def models() -> list[Key]:
@@ -60,16 +86,40 @@ def models() -> list[Key]:
     return sorted({key for question in QUESTIONS.values() for key in question.models.values()})
 
 
-def seeds_of(
+def reads(model: str, beta: float) -> set[str]:
+    """The metrics of a model that the criteria of all questions read."""
+    return {
+        name
+        for question in QUESTIONS.values()
+        for role, key in question.models.items()
+        if key == (model, beta)
+        for name in question.reads(role)
+    }
+
+
+def tests() -> dict[str, list[Any]]:
+    """The tests of all claims, by claim: what is read, its relation, and the threshold."""
+    return {
+        claim.name: [[each.read.what, each.relation, each.threshold] for each in claim.criteria]
+        for claim in CLAIMS
+    }
+
+
+# Claims whose tests were changed after the archive had been made, and why: the page of all claims
+# prints it, and ``vae-nb verify`` fails for a change that is not listed.
+CHANGED: dict[str, str] = {}
+
+
+def columns_of(
     runs: Mapping[Key, Run], measured: Mapping[Key, Numbers], real: Numbers
-) -> dict[str, list[Evidence]]:
-    """By question: the evidence of the report's models in this build and in all other seeds.
+) -> dict[str, dict[str, Seeds]]:
+    """By question, :func:`columns` of the report's models.
 
     ``runs`` and ``measured``, this build's, are by model and beta; ``real`` is the baseline.
     """
-    seeds = {}
+    found = {}
     for name, question in QUESTIONS.items():
         evidence = {role: measured[key] for role, key in question.models.items()}
         runs_by_role = {role: runs[key] for role, key in question.models.items()}
-        seeds[name] = archive.join(evidence | {"real": real}, runs_by_role)
-    return seeds
+        found[name] = columns(name, evidence | {"real": real}, runs_by_role)
+    return found

@@ -20,6 +20,7 @@ from vae_nb.report import templates
 from vae_nb.report.templates import Shown
 from vae_nb.runs import Run
 
+TOLERANCE = 0.05  # of the mean image's error: a model that is worse has not learned yet
 MEASURED = "application/vnd.vae-nb.measured+json"  # MIME type of the numbers of a run
 
 
@@ -69,6 +70,21 @@ def show_basis(evidence: Evidence, runs: Mapping[str, Run]) -> None:
             facts = {"title": METRICS[name].title, "value": Shown(name, value)}
             facts |= {"expected": Shown(name, expected), "recipe": run.recipe}
             show(templates.macro("display.md", "outlier", **facts), "outlier")
+
+
+def unfinished(evidence: Evidence, runs: Mapping[str, Run]) -> str:
+    """What to do where a model reconstructs worse than the mean image does; "" where none does.
+
+    A collapsed VAE shows just the mean image, which is no fault of its training.
+    """
+    found = []
+    for role, run in runs.items():
+        numbers = evidence[role]
+        error, mean_image = (numbers.get(name) for name in ("mse_sample", "pixel_variance"))
+        if error and mean_image and error.value > (1 + TOLERANCE) * mean_image.value:
+            facts = {"error": Shown("mse_sample", error), "mean_image": mean_image.value}
+            found.append(templates.macro("display.md", "unfinished", recipe=run.recipe, **facts))
+    return "\n\n".join(found)
 
 
 def show_recipes(*runs: Run) -> None:

@@ -3,7 +3,8 @@
 A claim is the report's, in our words. Its verdict comes from criteria: an estimate with its 95 %
 interval against a threshold. Evidence maps the roles of a question to measured numbers: "this" is
 the chapter's own model, "ae" the autoencoder, "zero", "low" and "high" are the VAEs with beta = 0,
-with a lower and with a higher beta, and "real" has the baseline of real images.
+with a lower and with a higher beta, and "real" has the baseline of real images. Only measures that
+rank the controls right decide a claim (see ``metrics.controls``).
 """
 
 from __future__ import annotations
@@ -60,12 +61,17 @@ class Verdict(Outcome, enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """A number that is read from the evidence of one seed, what it is called, and its unit."""
+    """A number that is read from the evidence of one seed, what it is called, and its unit.
+
+    ``reads`` are the paths of all numbers that it is made of; ``bounds`` is what is possible.
+    """
 
     of: Callable[[Evidence], Estimate]
     what: str
     unit: str = ""
     owner: str = ""
+    reads: tuple[str, ...] = ()
+    bounds: tuple[float, float] = (-math.inf, math.inf)
 
 
 def reading(path: str | Reading) -> Reading:
@@ -75,21 +81,50 @@ def reading(path: str | Reading) -> Reading:
     role, name = path.split(".", 1)
     metric = METRICS[name]
     unit = PERCENT if metric.format.endswith(("percent", "%")) else metric.unit
-    return Reading(lambda evidence: evidence[role][name], metric.title, unit, OWNERS[role])
+    return Reading(
+        lambda evidence: evidence[role][name],
+        metric.title,
+        unit,
+        OWNERS[role],
+        (path,),
+        metric.bounds,
+    )
+
+
+def relative(path: str) -> Reading:
+    """A measure of samples as a share of what it is for real images, which is taken as exact."""
+    of = reading(path)
+    role, _, name = path.partition(".")
+    real = f"real.{name.rpartition('_')[0]}_prior"
+
+    def share(evidence: Evidence) -> Estimate:
+        whole = reading(real).of(evidence).value
+        return intervals.ratio(of.of(evidence), intervals.exactly(whole))
+
+    what = f"{of.what}, relative to real images"
+    return Reading(share, what, PERCENT, of.owner, (path, real), (0.0, math.inf))
 
 
 def ratio(top: str | Reading, bottom: str | Reading) -> Reading:
     """The ratio of two numbers."""
-    of, below = reading(top).of, reading(bottom).of
-    return Reading(lambda e: intervals.ratio(of(e), below(e)), _joined(top, "over", bottom))
+    one, other = reading(top), reading(bottom)
+    of, below = one.of, other.of
+    return Reading(
+        lambda e: intervals.ratio(of(e), below(e)),
+        _joined(top, "over", bottom),
+        reads=one.reads + other.reads,
+    )
 
 
 def difference(left: str | Reading, right: str | Reading) -> Reading:
     """The difference of two numbers; of two shares, in percentage points."""
     one, other = reading(left), reading(right)
-    unit = POINTS if one.unit in (PERCENT, POINTS) else one.unit
-    what = _joined(left, "minus", right)
-    return Reading(lambda e: intervals.difference(one.of(e), other.of(e)), what, unit)
+    return Reading(
+        lambda e: intervals.difference(one.of(e), other.of(e)),
+        _joined(left, "minus", right),
+        POINTS if one.unit in (PERCENT, POINTS) else one.unit,
+        reads=one.reads + other.reads,
+    )
 
 
 def _joined(left: str | Reading, word: str, right: str | Reading) -> str:
@@ -120,6 +155,11 @@ class Criterion:
         read = reading(self.of)
         return dataclasses.replace(read, what=self.what or read.what)
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The paths of the numbers without which it cannot be evaluated."""
+        return () if self.optional else self.read.reads
+
     def check(self, seeds: Seeds) -> Check | None:
         """The criterion over several trainings: evaluated within each seed, then pooled.
 
@@ -136,7 +176,7 @@ class Criterion:
                     return None
                 if place == 0:
                     raise
-        return Check(self, intervals.pool_seeds(estimates))
+        return Check(self, intervals.pool_seeds(estimates).within(*self.read.bounds))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,7 +189,7 @@ class Check(Outcome):
     @property
     def outcome(self) -> Verdict:
         """Holds or fails where the whole interval lies on one side of the threshold."""
-        value, low, high = self.estimate
+        value, low, high = self.estimate.interval
         if math.isnan(value):
             return Verdict.UNDECIDED
         threshold = self.criterion.threshold
@@ -171,13 +211,24 @@ class Check(Outcome):
     def _number(self, value: float) -> str:
         return number(100 * value if self.criterion.read.unit in (PERCENT, POINTS) else value)
 
+    @property
+    def robust(self) -> str:
+        """For which thresholds the outcome would be the same; "" where it is undecided."""
+        if self.outcome is Verdict.UNDECIDED:
+            return ""
+        upward = (self.criterion.relation == "≥") == self.holds
+        end = self.estimate.low if upward else self.estimate.high
+        return f"the same {'up' if upward else 'down'} to {self._number(end)}"
+
     def __str__(self) -> str:
         mark = {Verdict.HOLDS: "✓", Verdict.FAILS: "✗"}.get(self.outcome, "?")
-        ends = (*self.estimate, self.criterion.threshold)
+        ends = (*self.estimate.interval, self.criterion.threshold)
         value, low, high, threshold = map(self._number, ends)
+        interval = "" if self.estimate.is_exact else f" [{low}, {high}]"
+        robust = f" ({self.robust})" if self.robust else ""
         return (
-            f"{mark}\u00a0{self.criterion.read.what}: **{value}{self._unit}** [{low}, {high}], "
-            f"threshold:\u00a0{self.criterion.relation}\u00a0{threshold}"
+            f"{mark}\u00a0{self.criterion.read.what}: **{value}{self._unit}**{interval}, "
+            f"threshold:\u00a0{self.criterion.relation}\u00a0{threshold}{robust}"
         )
 
 
@@ -202,13 +253,28 @@ class Claim:
         return [check for each in self.criteria if (check := each.check(seeds))]
 
     def verdict(self, seeds: Seeds) -> Verdict:
-        """Holds if all criteria hold, in part if some hold and some fail, fails if none holds."""
+        """Holds if all criteria hold, in part if some hold and some fail, fails if all fail.
+
+        Undecided where what is undecided could still change that.
+        """
         found = {check.outcome for check in self.checks(seeds)}
-        if found == {Verdict.HOLDS}:
-            return Verdict.HOLDS
-        if Verdict.FAILS in found:
-            return Verdict.PART if Verdict.HOLDS in found else Verdict.FAILS
-        return Verdict.UNDECIDED
+        if {Verdict.HOLDS, Verdict.FAILS} <= found:
+            return Verdict.PART
+        return found.pop() if len(found) == 1 else Verdict.UNDECIDED
+
+    def alone(self, seeds: Seeds) -> list[Verdict]:
+        """What each training would have concluded by itself, where it has all numbers."""
+        return [
+            self.verdict([evidence])
+            for evidence in seeds
+            if all(has(evidence, path) for each in self.criteria for path in each.needs)
+        ]
+
+
+def has(evidence: Evidence, path: str) -> bool:
+    """Whether the evidence of a seed has a number."""
+    role, name = path.split(".", 1)
+    return name in evidence.get(role, {})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,6 +294,11 @@ class Question:
     further: Sequence[Criterion] = ()
     facts: Callable[..., Mapping[str, Any]] = lambda seeds: {}
 
+    def reads(self, role: str) -> set[str]:
+        """The metrics of a role that its criteria read."""
+        paths = [path.split(".", 1) for each in self.criteria.values() for path in each.read.reads]
+        return {name for owner, name in paths if owner == role}
+
     @property
     def criteria(self) -> dict[str, Criterion]:
         """All criteria by name: those of the claims, and the further ones."""
@@ -235,13 +306,18 @@ class Question:
         return {each.name: each for each in (*of_claims, *self.further)}
 
     def answer(
-        self, seeds: Seeds, betas: Mapping[str, float], noun: str = "digit", **given: Any
+        self,
+        seeds: Seeds,
+        betas: Mapping[str, float],
+        noun: str = "digit",
+        archived: bool = False,
+        **given: Any,
     ) -> str:
         """The answer in Markdown.
 
         All seeds decide what is said; the numbers are those of this build, the first, which the
         figure beside the answer shows. ``betas`` are those of this build by role; ``noun`` is what
-        an image of the data set shows.
+        an image of the data set shows; ``archived`` says that these are the archive's models.
         """
         checks = {name: each.check(seeds) for name, each in self.criteria.items()}
         return templates.render(
@@ -253,5 +329,6 @@ class Question:
             beta=betas.get("this"),
             report_beta=self.models.get("this", ("", None))[1],
             noun=noun,
+            archived=archived,
             **self.facts(seeds, **given),
         )

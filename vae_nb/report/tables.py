@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from vae_nb.archive import Archive, Numbers, objective
-from vae_nb.metrics import METRICS
+from vae_nb.metrics import CONTROLS, JUDGED, METRICS
+from vae_nb.metrics.controls import ranks_right
 from vae_nb.metrics.intervals import Estimate
-from vae_nb.report.question import Claim, Question, Seeds
+from vae_nb.report.question import Claim, Question, Seeds, Verdict
 from vae_nb.runs import Run
 
 # The metrics of each table.
 _COMMON = ("mse_mean", "mse_sample", "rate", "active_units", "sharpness_reconstructions")
-MODELS = (*_COMMON, "sharpness_prior", "fid_prior", "confident_prior")
+MODELS = (*_COMMON, "sharpness_prior", "fid_prior", "recognised_prior")
+REPORT, BUILD = "the report's recipe (archived)", "this build"
 CLOSER_LOOK = (*_COMMON, "fid_prior", "log_likelihood")
 MIDPOINTS = (
     *("extra_strokes_0.5", "extra_strokes_0.5_matched", "extra_strokes_0.5_equal"),
@@ -40,29 +42,59 @@ def cell(numbers: Numbers, name: str) -> str:
     return METRICS[name].show(numbers[name]) if name in numbers else "–"
 
 
-def claims_table(claims: Iterable[Claim], seeds: Seeds, chapter: str = "") -> str:
-    """Claims, what was measured for each (with 95 % interval and threshold), and the verdicts.
+def claims_table(claims: Iterable[Claim], columns: Mapping[str, Seeds], chapter: str = "") -> str:
+    """Claims with, for each column, the verdict, what every training says alone, and the checks.
 
-    With ``chapter``, each name is a link to that chapter.
+    ``columns`` has the seeds by title; the verdict of a claim is that of the first. With
+    ``chapter``, each name is a link to that chapter.
     """
-    return markdown(
-        ["claim", "the report says", "measured here", "verdict"],
-        [
-            [
-                f"[{claim.name}]({chapter}.ipynb)" if chapter else claim.name,
-                claim.says,
-                "<br>".join(map(str, claim.checks(seeds))),
-                claim.verdict(seeds).pill,
-            ]
-            for claim in claims
-        ],
+
+    def cell(claim: Claim, seeds: Seeds) -> str:
+        verdict = claim.verdict(seeds)
+        lines = [verdict.pill, *map(str, claim.checks(seeds))]
+        if len(alone := claim.alone(seeds)) > 1:
+            lines.insert(1, dots(verdict, alone))
+        return "<br>".join(lines)
+
+    rows = []
+    for claim in claims:
+        name = f"[{claim.name}]({chapter}.ipynb)" if chapter else claim.name
+        says = f"{name}. {claim.says}"
+        verdicts = {seeds_title: claim.verdict(seeds) for seeds_title, seeds in columns.items()}
+        if len(set(verdicts.values())) > 1:
+            says += f"<br>{_why_different(claim, columns)}"
+        rows.append([says, *(cell(claim, seeds) for seeds in columns.values())])
+    return markdown(["the report says", *columns], rows)
+
+
+def dots(verdict: Verdict, alone: Sequence[Verdict]) -> str:
+    """A dot for each training: filled if it says the same by itself."""
+    marks = "".join("●" if each is verdict else "○" for each in alone)
+    others = sum(each is not verdict for each in alone)
+    said = f"{others} of {len(alone)} alone would say otherwise" if others else "each says the same"
+    return f"{marks}\u00a0{said}"
+
+
+def _why_different(claim: Claim, columns: Mapping[str, Seeds]) -> str:
+    """Which checks come out otherwise in this build than with the report's recipe."""
+    one, other = (
+        {check.criterion.name: check.outcome for check in claim.checks(seeds)}
+        for seeds in columns.values()
     )
+    names = [
+        check.criterion.read.what
+        for check in claim.checks(columns[BUILD])
+        if one.get(check.criterion.name) is not other[check.criterion.name]
+    ]
+    return f"*The two differ in: {'; '.join(names)}. This build's networks are smaller.*"
 
 
-def verdicts_table(questions: Mapping[str, Question], seeds: Mapping[str, Seeds]) -> str:
+def verdicts_table(
+    questions: Mapping[str, Question], columns: Mapping[str, Mapping[str, Seeds]]
+) -> str:
     """All claims in order, with links to their chapters; both arguments are by question."""
     tables = {
-        claim.name: claims_table([claim], seeds[name], question.chapter).splitlines()
+        claim.name: claims_table([claim], columns[name], question.chapter).splitlines()
         for name, question in questions.items()
         for claim in question.claims
     }
@@ -104,14 +136,35 @@ def closer_look_table(models: Mapping[str, Numbers]) -> str:
     """Models in columns, with intervals; for a network of every beta beside a separate one."""
 
     def with_interval(name: str, estimate: Estimate) -> str:
-        value, low, high = map(METRICS[name].show, estimate)
-        return f"{value} [{low}, {high}]"
+        value, low, high = map(METRICS[name].show, estimate.interval)
+        return value if estimate.is_exact else f"{value} [{low}, {high}]"
 
     rows = [
         [heading(name), *(with_interval(name, numbers[name]) for numbers in models.values())]
         for name in CLOSER_LOOK
     ]
     return markdown(["metric", *models], rows, "l" + "r" * len(models))
+
+
+def controls_table(controls: Mapping[str, Numbers]) -> str:
+    """The measures of samples by control; the last row says which rank the controls right."""
+    rows = [
+        [CONTROLS[name].title, *(cell(numbers, m) for m in JUDGED)]
+        for name, numbers in controls.items()
+    ]
+    asks = ["asks whether a set", *(METRICS[name].asks for name in JUDGED)]
+    right = [
+        "ranks them right",
+        *("yes" if decides(name, controls) else "**no**" for name in JUDGED),
+    ]
+    head = ["control", *(METRICS[name].title.replace(" of samples", "") for name in JUDGED)]
+    return markdown(head, [asks, *rows, right], "l" + "r" * len(JUDGED))
+
+
+def decides(name: str, controls: Mapping[str, Numbers]) -> bool:
+    """Whether a measure of samples ranks the controls right, so that it may decide a claim."""
+    values = {control: numbers[name] for control, numbers in controls.items()}
+    return ranks_right(METRICS[name].asks, METRICS[name].better, values)
 
 
 def every_beta_table(run: Run, curve: Mapping[float, Numbers], archived: Archive) -> str:

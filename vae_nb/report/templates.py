@@ -38,9 +38,9 @@ class Shown:
 
     @property
     def range(self) -> str:
-        """The 95 % interval: "[83, 88]"."""
-        _, *ends = map(METRICS[self.name].show, self.estimate)
-        return f"[{', '.join(ends)}]"
+        """The 95 % interval: "[83, 88]"; "" of what is counted."""
+        _, *ends = map(METRICS[self.name].show, self.estimate.interval)
+        return "" if self.estimate.is_exact else f"[{', '.join(ends)}]"
 
     def __str__(self) -> str:
         return METRICS[self.name].show(self.estimate)
