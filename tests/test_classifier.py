@@ -24,7 +24,7 @@ def test_it_has_the_classes_of_the_data_set_and_is_fitted_once_to_all_of_it(monk
     toy = dataset(400, 100, classes=3, name="Toy")
     fitted = classifier.classifier(toy.first(1))
     features = classifier.features(fitted, toy.test_images)
-    assert classifier.probabilities(fitted, features).shape == (100, 3)
+    assert classifier.probabilities(fitted, features).shape == (100, 4)  # and "none"
     assert accuracy(fitted, toy.test_images, toy.test_labels) == 1
     with monkeypatch.context() as patch:
         patch.setattr(classifier, "_fit", None)
@@ -68,3 +68,35 @@ def test_it_classifies_digits_and_its_features_tell_real_from_broken():
         for images in (other, paths.blur(other, 1.0), shuffled)
     )
     assert baseline < 0.2 * soft < soft < noise
+
+
+def test_made_pictures_are_as_many_of_each_way_and_of_different_labels():
+    toy = dataset(400, 20, classes=3, name="Toy")
+    generator = torch.Generator().manual_seed(0)
+    made = classifier.made_pictures(toy.train_images, toy.train_labels, 64, generator)
+    assert made.shape == (64, 1, 28, 28) and 0 <= made.min() <= made.max() <= 1
+    some = classifier._of_different_labels(toy.train_images, toy.train_labels, 500, generator)
+    across = [images.sum((1, 2)).argmax(1) for images in some[:2]]  # where the bar is
+    assert (across[0] != across[1]).float().mean() > 0.9
+    for way, make in enumerate(classifier.MADE):
+        assert make(some, generator).shape == some[0].shape, way
+
+
+@pytest.mark.parametrize("name", classifier.SPACES)
+def test_features_of_each_space_have_their_form_and_tell_images_apart(name):
+    toy = dataset(400, 100, classes=3, name="Toy")
+    of_images = classifier.SPACES[name](toy)(toy.test_images)
+    assert of_images.shape == (100, {"components": classifier.COMPONENTS}.get(name, 128))
+    apart = torch.cdist(of_images, of_images)
+    same = toy.test_labels[:, None] == toy.test_labels
+    assert apart[same].mean() < 0.8 * apart[~same].mean()
+
+
+def test_principal_components_are_scikit_learn_s():
+    from sklearn.decomposition import PCA
+
+    toy = dataset(400, 100, classes=3, name="Toy")
+    ours = classifier.SPACES["components"](toy)(toy.test_images).double().numpy()
+    theirs = PCA(classifier.COMPONENTS).fit(toy.train_images.flatten(1).double().numpy())
+    theirs = theirs.transform(toy.test_images.flatten(1).double().numpy())
+    assert abs(ours[:, ::-1]) == pytest.approx(abs(theirs), abs=1e-3)  # signs are free

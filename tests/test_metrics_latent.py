@@ -23,7 +23,7 @@ def test_distance_to_the_prior():
 def test_active_units_are_counted_by_variance():
     codes = noise(5000, 4) * torch.tensor([1.0, 0.2, 0.05, 0.0])
     assert latent.active_units(codes) == 2  # variances 1, 0.04, 0.0025, 0
-    assert latent.active_units_ci(codes) == (2, 2, 2)
+    assert latent.active_units(codes) == 2
 
 
 def test_rate_is_the_sum_over_latents():

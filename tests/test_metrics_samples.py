@@ -7,7 +7,7 @@ from scipy import linalg
 from sklearn.neighbors import NearestNeighbors
 from toys import noise
 
-from vae_nb.metrics import samples
+from vae_nb.metrics import intervals, samples
 
 
 def test_fid_of_identical_sets_is_zero_and_of_shifted_gaussians_the_shift():
@@ -27,32 +27,62 @@ def test_fid_is_the_closed_form():
     assert samples.fid(first, second).value == pytest.approx(expected, rel=1e-3)
 
 
-def test_precision_and_recall_of_known_sets():
+def test_neighbourhoods_of_known_sets():
     real, other = noise(600, 2), noise(600, 2, seed=1)
-    assert samples.precision(real, other).value > 0.9 and samples.recall(real, other).value > 0.9
-    far = samples.precision(real, other + 100), samples.recall(real, other + 100)
-    assert [each.value for each in far] == [0, 0]
-    # One mode of two: the samples are right (precision), half is missing (recall).
+    same = samples.neighbourhoods(real, other)
+    assert all(each.value > 0.9 for each in same.values())
+    far = samples.neighbourhoods(real, other + 100)
+    assert all(each.value == 0 for each in far.values())
+    # One mode of two: the samples are right, half of the variety is missing.
     modes = torch.cat([noise(300, 2), noise(300, 2, seed=2) + 100])
-    assert samples.precision(modes, other).value > 0.9
-    assert samples.recall(modes, other).value == pytest.approx(0.5, abs=0.05)
+    half = samples.neighbourhoods(modes, other)
+    assert half["precision"].value > 0.9 and half["density"].value > 0.9
+    assert half["recall"].value == pytest.approx(0.5, abs=0.05)
+    assert half["coverage"].value == pytest.approx(0.5, abs=0.05)
 
 
-def test_precision_is_that_of_scikit_learn_s_neighbours():
-    real, other = noise(200, 3), 1.5 * noise(200, 3, seed=1)
-    search = NearestNeighbors().fit(real.numpy())
-    radii = search.kneighbors(real.numpy(), 4)[0][:, 3]  # itself and three neighbours
-    distances = np.linalg.norm(other.numpy()[:, None] - real.numpy()[None], axis=2)
-    expected = (distances <= radii).any(1).mean()
-    estimate = samples.precision(real, other, chunk=70)
-    assert estimate.value == pytest.approx(expected)
+def by_definition(real: np.ndarray, made: np.ndarray) -> dict[str, float]:
+    """Kynkäänniemi et al. 2019 (k = 3) and Naeem et al. 2020 (k = 5), with scikit-learn."""
+
+    def radii(points, k):
+        return NearestNeighbors().fit(points).kneighbors(points, k + 1)[0][:, k]
+
+    distances = np.linalg.norm(real[:, None] - made[None], axis=2)
+    inside = distances <= radii(real, 5)[:, None]
+    return {
+        "precision": (distances <= radii(real, 3)[:, None]).any(0).mean(),
+        "recall": (distances <= radii(made, 3)[None]).any(1).mean(),
+        "density": inside.sum() / (5 * len(made)),
+        "coverage": inside.any(1).mean(),
+    }
 
 
-def test_confidence_is_in_one_label():
-    sure, unsure = torch.eye(10).repeat(3, 1), torch.full((30, 10), 0.1)
-    assert samples.confident_share(torch.cat([sure, unsure])).value == 0.5
-    almost = torch.tensor([[0.94, 0.06], [0.96, 0.04]])
-    assert samples.confident_share(almost).value == 0.5
+def test_neighbourhoods_are_those_of_their_papers():
+    real, other = noise(200, 3), 1.5 * noise(240, 3, seed=1)
+    found = samples.neighbourhoods(real, other, chunk=70)
+    expected = by_definition(real.numpy(), other.numpy())
+    assert {name: each.value for name, each in found.items()} == pytest.approx(expected)
+
+
+def test_recall_and_coverage_have_the_jackknife_s_interval_over_groups_of_samples():
+    real, other = noise(200, 3), 1.5 * noise(240, 3, seed=1)
+    found = samples.neighbourhoods(real, other, chunk=70)
+    rows = np.arange(240)
+    left_out = [
+        by_definition(real.numpy(), other[rows % samples.GROUPS != g].numpy())
+        for g in range(samples.GROUPS)
+    ]
+    for name in ("recall", "coverage"):
+        half = intervals.jackknife_half_width([each[name] for each in left_out])
+        assert found[name].high - found[name].value == pytest.approx(half)
+
+
+def test_distance_to_the_nearest_and_sharpness():
+    images = torch.rand(30, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    near = images[:3] + 0.1 / 28  # 784 pixels, each off by as much: 0.1 in all
+    assert samples.distance_to_nearest(near, images, chunk=2).tolist() == pytest.approx([0.1] * 3)
+    flat = samples.sharpness(0.5 * images, images)
+    assert flat.value == pytest.approx(0.25, rel=1e-5)
 
 
 class Shows(torch.nn.Module):
@@ -83,6 +113,11 @@ def test_mixture_samples_follow_the_codes():
     state = torch.random.get_rng_state()
     again = samples.from_mixture(Shows(), images, 1000, components=2)[:, :, 0, 0]
     assert torch.equal(again, made) and torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_a_mixture_needs_as_many_codes_as_components():
+    with pytest.raises(ValueError, match="3 Gaussians cannot be fitted to 2 codes"):
+        samples.from_mixture(Shows(), torch.rand(2, 2, 1, 1), 10, components=3)
 
 
 def test_prior_samples_are_standard_normal_codes_decoded():
