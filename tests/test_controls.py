@@ -32,8 +32,8 @@ def test_controls_are_what_they_are_called(toy):
     assert torch.equal(made["training"], toy.train_images[:200])
     assert torch.equal(made["copies"][7], images[0]) and made["mean"].std(0).max() < 1e-6
     assert made["class_means"].unique(dim=0).shape[0] == 10
-    bars = made["without_a_class"].sum((1, 2)).argmax(1)  # where the bar is: no last class
-    assert bars.max() < images[labels == 9].sum((1, 2)).argmax(1).min()
+    same = torch.cdist(made["without_a_class"].flatten(1), images.flatten(1)).argmin(1)
+    assert set(labels[same].tolist()) == set(range(9))
     assert made["thin"].mean() < images.mean() < made["thick"].mean()
     # Phases shuffled: the power spectrum stays (but for what is clipped to [0, 1]).
     assert made["phases"].mean().item() == pytest.approx(images.mean().item(), rel=0.5)
@@ -51,7 +51,7 @@ def test_a_measure_must_rank_every_control_right():
     }
     assert controls.ranks_right(asks, "lower", values)
     assert not controls.ranks_right(asks, "higher", values)
-    for name, wrong in (("thin", 10.0), ("components", 4.9), ("training", 5.1)):
+    for name, wrong in (("thin", 12.0), ("components", 4.9), ("training", 5.9)):
         assert not controls.ranks_right(asks, "lower", values | {name: exactly(wrong)})
 
 

@@ -158,24 +158,26 @@ def test_uniformity_of_even_and_jumping_paths():
 
 def test_entropy_and_sharpness_of_midpoints(run):
     class Undecided(torch.nn.Module):
-        """Between four labels of ten."""
+        """Between four labels of ten, and none of them as likely as all together."""
 
         def __init__(self):
             super().__init__()
             self.weight = torch.nn.Parameter(torch.zeros(1))
 
         def logits(self, features):
-            return torch.tensor([0.0] * 4 + [-100.0] * 6).expand(len(features), -1)
+            none = [float(np.log(4))]
+            return torch.tensor([0.0] * 4 + [-100.0] * 6 + none).expand(len(features), -1)
 
     images = run.dataset.test_images
     start, _ = paths.pairs(run.dataset.test_labels, len(images))
     given = {
         ("classifier",): Undecided,
-        ("midpoint_features", True, False): lambda: torch.zeros(100, 1),
+        ("midpoint_features", True, False, "classifier"): lambda: torch.zeros(100, 1),
         ("midpoints", True, False): lambda: 0.5 * images[start],
     }
     record = Record(run.dataset, run, given)
     assert paths.measure_midpoint_entropy(record).value == pytest.approx(np.log(4))
+    assert paths.measure_midpoint_recognised(record).value == 0  # "none" is likelier than each
     assert paths.measure_midpoint_sharpness(record).value == pytest.approx(0.25)
 
 

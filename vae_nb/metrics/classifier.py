@@ -12,6 +12,7 @@ for photographs. What is near depends on the features, so there are three kinds 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from vae_nb.objective import pixel_covariance
 
 FEATURES = 128
 COMPONENTS = 64  # principal components of the pixels
+LEAST_STEPS = 100  # of its training, on a small set
 BLURRED = 0.3  # of the pictures that the classifier is fitted to, real and made
 
 
@@ -109,6 +111,7 @@ def _fit(dataset: Dataset, epochs: int = 3, batch_size: int = 128) -> Classifier
     model = model.to(memory_format=torch.channels_last).train()
     optimiser = torch.optim.Adam(model.parameters(), lr=3e-3, fused=True)
     generator = torch.Generator().manual_seed(0)
+    epochs = max(epochs, math.ceil(LEAST_STEPS / (len(images) // batch_size)))
     steps = epochs * (len(images) // batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=3e-3, total_steps=steps)
     none = torch.full((batch_size,), len(dataset.classes))
