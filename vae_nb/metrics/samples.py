@@ -103,7 +103,9 @@ def fid(real: Tensor, samples: Tensor) -> Estimate:
     return jackknife_ci(distance, len(samples))
 
 
-def neighbourhoods(real: Tensor, samples: Tensor, chunk: int = 1000) -> dict[str, Estimate]:
+def neighbourhoods(
+    real: Tensor, samples: Tensor, radii: dict[int, Tensor] | None = None, chunk: int = 1000
+) -> dict[str, Estimate]:
     """Precision, recall, density and coverage of samples, from features ``(n, F)`` of both.
 
     A ball reaches from a point to its third nearest neighbour in its own set (its fifth for density
@@ -111,10 +113,11 @@ def neighbourhoods(real: Tensor, samples: Tensor, chunk: int = 1000) -> dict[str
     ``recall`` that of real images within the ball of some sample (Kynkäänniemi et al. 2019, eq. 1
     and 2). ``density`` is in how many fifths of a real ball a sample lies on average, so that an
     outlier's large ball counts once, and ``coverage`` the share of real images with a sample in
-    their ball (Naeem et al. 2020, eq. 4 and 5).
+    their ball (Naeem et al. 2020, eq. 4 and 5). ``radii`` are :func:`ball_radii` of the real
+    images, where they are known already.
     """
     group = torch.arange(len(samples)) % GROUPS
-    radii = {k: _radii(real, k, chunk) for k in (3, 5)}
+    radii = radii or ball_radii(real, chunk)
     of_samples, without = _radii_without(samples, 3, group, chunk)
     hit = torch.zeros(len(samples), dtype=torch.bool)
     balls = torch.zeros(len(samples))
@@ -135,10 +138,13 @@ def neighbourhoods(real: Tensor, samples: Tensor, chunk: int = 1000) -> dict[str
     }
 
 
-def _radii(points: Tensor, neighbours: int, chunk: int) -> Tensor:
+def ball_radii(points: Tensor, chunk: int = 1000) -> dict[int, Tensor]:
+    """How far each point's third and fifth nearest neighbour is: ``(n,)`` each, by number."""
     # The distance 0 of a point to itself is one of the k + 1 smallest.
-    parts = [torch.cdist(some, points) for some in points.split(chunk)]
-    return torch.cat([part.kthvalue(neighbours + 1, dim=1).values for part in parts])
+    parts = [
+        torch.cdist(some, points).topk(6, largest=False).values for some in points.split(chunk)
+    ]
+    return {k: torch.cat(parts)[:, k] for k in (3, 5)}
 
 
 def _radii_without(
@@ -217,11 +223,19 @@ def sample_features(record: Record, source: str, space: str) -> Tensor:
 
 
 @part
+def real_radii(record: Record) -> dict[int, Tensor]:
+    """:func:`ball_radii` of the held-out images, in the classifier's features."""
+    return ball_radii(record.real_features("classifier"))
+
+
+@part
 def sample_neighbourhoods(record: Record, source: str) -> dict[str, Estimate]:
     """:func:`neighbourhoods` of the samples, in the classifier's features."""
-    return neighbourhoods(
-        record.real_features("classifier"), sample_features(record, source, "classifier")
+    real, features = (
+        record.real_features("classifier"),
+        sample_features(record, source, "classifier"),
     )
+    return neighbourhoods(real, features, real_radii(record))
 
 
 def measure_fid(record: Record, source: str, space: str = "classifier") -> Estimate:
