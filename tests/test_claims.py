@@ -6,7 +6,7 @@ import pytest
 
 from vae_nb.metrics import METRICS
 from vae_nb.metrics.intervals import Estimate
-from vae_nb.report import CLAIMS, QUESTIONS, models, seeds_of
+from vae_nb.report import CLAIMS, QUESTIONS, columns_of, models, tables
 from vae_nb.report.question import Check, Claim, Criterion, Reading, Verdict, difference, ratio
 
 ROLES = ("this", "ae", "zero", "low", "high", "real")
@@ -56,11 +56,15 @@ def test_an_outcome_says_on_which_side_of_the_threshold_the_interval_lies(
 def test_a_check_is_written_with_unit_interval_and_threshold():
     share = Criterion("≥", "share", "this.same_label", 0.95)
     check = Check(share, Estimate(0.996, 0.994, 0.997))
-    text = "classified as the original: **99.6 %** [99.4, 99.7], threshold: ≥ 95"
+    text = (
+        "classified as the original: **99.6 %** [99.4, 99.7], threshold: ≥ 95 (the same up to 99.4)"
+    )
     assert str(check).replace("\u00a0", " ") == f"✓ {text}"
     assert check.threshold == "95\u00a0%"
     rate = Check(Criterion("≤", "rate", "this.rate", 1.0), Estimate(3e-5, 1e-5, 5e-5))
-    text = "✓ rate: **< 0.0001 nats** [< 0.0001, < 0.0001], threshold: ≤ 1"
+    text = (
+        "✓ rate: **< 0.0001 nats** [< 0.0001, < 0.0001], threshold: ≤ 1 (the same down to < 0.0001)"
+    )
     assert str(rate).replace("\u00a0", " ") == text
 
 
@@ -81,7 +85,8 @@ def test_what_is_compared_is_said():
         ((0.9, 0.1), Verdict.PART),
         ((0.1, 0.2), Verdict.FAILS),
         ((0.9, 0.5), Verdict.UNDECIDED),
-        ((0.1, 0.5), Verdict.FAILS),
+        ((0.1, 0.5), Verdict.UNDECIDED),
+        ((0.9, 0.1, 0.5), Verdict.PART),
     ],
 )
 def test_a_claim_joins_its_checks(values, verdict):
@@ -99,10 +104,13 @@ CASES = {  # by claim: numbers by role with which it holds, and with which it fa
         {"ae": {"r_squared": 0.95, "same_label": 0.99}},
         {"ae": {"r_squared": 0.8, "same_label": 0.9}},
     ),
-    "C1.2": ({"ae": {"confident_prior": 0.2}}, {"ae": {"confident_prior": 0.9}}),
+    "C1.2": (
+        {"ae": {"recognised_prior": 0.02, "coverage_prior": 0.01}},
+        {"ae": {"recognised_prior": 0.4, "coverage_prior": 0.3}},
+    ),
     "C1.3": (
-        {"ae": {"prior_distance": 3.0, "fid_mixture": 40.0, "fid_prior": 500.0}},
-        {"ae": {"prior_distance": 0.01, "fid_mixture": 400.0, "fid_prior": 500.0}},
+        {"ae": {"recognised_mixture": 0.4, "fid_mixture": 40.0, "fid_prior": 500.0}},
+        {"ae": {"recognised_mixture": 0.1, "fid_mixture": 400.0, "fid_prior": 500.0}},
     ),
     "C2.1": (
         {
@@ -114,10 +122,13 @@ CASES = {  # by claim: numbers by role with which it holds, and with which it fa
             "ae": {"mse_mean": 0.0033, "sharpness_reconstructions": 0.81, "same_label": 0.996},
         },
     ),
-    "C2.2": ({"this": {"recall_prior": 0.01}}, {"this": {"recall_prior": 0.4}}),
+    "C2.2": (
+        {"this": {"recognised_prior": 0.02, "coverage_prior": 0.01}},
+        {"this": {"recognised_prior": 0.4, "coverage_prior": 0.3}},
+    ),
     "C2.3": (
-        {"this": {"rate_at_half": 700.0, "rate_at_end": 900.0, "rate_slope": 8.0}},
-        {"this": {"rate_at_half": 700.0, "rate_at_end": 710.0, "rate_slope": -2.0}},
+        {"this": {"rate_at_half": 700.0, "rate_at_end": 900.0, "rate_slope": 0.05}},
+        {"this": {"rate_at_half": 700.0, "rate_at_end": 710.0, "rate_slope": -0.02}},
     ),
     "C3.1": (
         {"this": {"sharpness_sampled": 0.1, "sharpness_prior": 0.1}},
@@ -126,11 +137,11 @@ CASES = {  # by claim: numbers by role with which it holds, and with which it fa
     "C3.2": ({"this": {"rate": 0.01}}, {"this": {"rate": 60.0}}),
     "C3.3": (
         {
-            "this": {"mse_mean": 0.07, "prior_distance": 0.002, "active_units": 5.0},
+            "this": {"mse_mean": 0.07, "fid_mixture": 0.49, "active_units": 5.0},
             "ae": {"mse_mean": 0.003},
         },
         {
-            "this": {"mse_mean": 0.003, "prior_distance": 2.0, "active_units": 0.0},
+            "this": {"mse_mean": 0.003, "fid_mixture": 0.1, "active_units": 0.0},
             "ae": {"mse_mean": 0.003},
         },
     ),
@@ -139,8 +150,8 @@ CASES = {  # by claim: numbers by role with which it holds, and with which it fa
         {"this": {"same_label": 0.9, "sharpness_reconstructions": 0.4}},
     ),
     "C4.2": (
-        {"this": {"confident_prior": 0.9, "sharpness_prior": 0.8, "prior_distance": 0.01}},
-        {"this": {"confident_prior": 0.6, "sharpness_prior": 0.4, "prior_distance": 1.0}},
+        {"this": {"recognised_prior": 0.45, "sharpness_prior": 0.8, "fid_mixture": 0.45}},
+        {"this": {"recognised_prior": 0.3, "sharpness_prior": 0.4, "fid_mixture": 0.1}},
     ),
     "C4.3": (
         {
@@ -156,12 +167,12 @@ CASES = {  # by claim: numbers by role with which it holds, and with which it fa
     ),
     "C4.4": (
         {
-            "this": {"rate_at_half": 9.0, "rate_at_end": 9.1},
-            "zero": {"rate_at_half": 700.0, "rate_at_end": 900.0},
+            "this": {"rate_at_half": 9.0, "rate_at_end": 9.1, "rate_slope": 0.001},
+            "zero": {"rate_at_half": 700.0, "rate_at_end": 900.0, "rate_slope": 0.05},
         },
         {
-            "this": {"rate_at_half": 9.0, "rate_at_end": 12.0},
-            "zero": {"rate_at_half": 700.0, "rate_at_end": 710.0},
+            "this": {"rate_at_half": 9.0, "rate_at_end": 12.0, "rate_slope": 0.04},
+            "zero": {"rate_at_half": 700.0, "rate_at_end": 710.0, "rate_slope": 0.002},
         },
     ),
     "C5.1": (
@@ -298,7 +309,8 @@ def test_models_are_compared_within_a_seed():
         for level in (0.5, 0.9, 1.7)
     ]
     check = named("C2.1").checks(seeds)[0]
-    assert check.estimate == pytest.approx((1.05, 1.05, 1.05), abs=1e-4) and check.holds
+    assert check.estimate.interval == pytest.approx((1.05, 1.05, 1.05), abs=1e-4)
+    assert check.holds
     uneven = [evidence(this={"mse_mean": ratio}, ae={"mse_mean": 1.0}) for ratio in (0.8, 1.0, 1.3)]
     check = named("C2.1").checks(uneven)[0]
     assert check.outcome is named("C2.1").verdict(uneven) is Verdict.UNDECIDED
@@ -327,15 +339,67 @@ def test_strokes_are_compared_at_one_error_where_they_can_be():
     assert matched.estimate.value == pytest.approx(0.2)
 
 
-def test_the_report_s_models_are_joined_with_the_archive(monkeypatch):
-    from vae_nb import archive
+def test_each_column_has_its_own_trainings(monkeypatch):
+    """The report's recipe first, where this build has the report's models."""
+    from types import SimpleNamespace
+
+    from vae_nb import archive, recipe
 
     monkeypatch.setattr(archive, "join", lambda evidence, runs: [evidence, runs])
+    monkeypatch.setattr(archive, "replication", lambda models, real: [models, real])
     numbers = {key: estimates(rate=place) for place, key in enumerate(models())}
-    runs = {key: f"run of {key}" for key in models()}
-    seeds = seeds_of(runs, numbers, real=estimates())
-    assert seeds.keys() == QUESTIONS.keys()
-    live, by_role = seeds["Q4"]
-    assert by_role["high"] == "run of ('vae', 0.2)"
+    runs = {key: SimpleNamespace(recipe=recipe.recipe(*key)) for key in models()}
+    columns = columns_of(runs, numbers, real=estimates())
+    assert columns.keys() == QUESTIONS.keys()
+    assert list(columns["Q4"]) == [tables.REPORT, tables.BUILD]
+    live, by_role = columns["Q4"][tables.BUILD]
+    assert by_role["high"].recipe.beta == 0.2
     assert live["high"] is numbers["vae", 0.2] and "real" in live
+    assert columns["Q4"][tables.REPORT] == [dict(QUESTIONS["Q4"].models), estimates()]
     assert len(models()) == 6
+    other = runs | {("vae", 0.1): SimpleNamespace(recipe=recipe.recipe("vae", 0.15))}
+    assert list(columns_of(other, numbers, real=estimates())["Q4"]) == [tables.BUILD]
+
+
+def test_what_a_student_with_one_training_would_have_concluded():
+    seeds = [evidence(ae={"r_squared": v, "same_label": v}) for v in (0.97, 0.98, 0.5)]
+    claim = named("C1.1")
+    assert claim.alone(seeds) == [Verdict.HOLDS, Verdict.HOLDS, Verdict.FAILS]
+    del seeds[1]["ae"]["r_squared"]
+    assert claim.alone(seeds) == [Verdict.HOLDS, Verdict.FAILS]
+    said = tables.dots(Verdict.HOLDS, claim.alone(seeds))
+    assert said.replace("\u00a0", " ") == "●○ 1 of 2 alone would say otherwise"
+    assert "each says the same" in tables.dots(Verdict.FAILS, [Verdict.FAILS] * 2)
+
+
+@pytest.mark.parametrize(
+    ("value", "relation", "said"),
+    [
+        (0.8, "≥", "the same up to 79"),
+        (0.3, "≥", "the same down to 31"),
+        (0.3, "≤", "the same down to 31"),
+        (0.8, "≤", "the same up to 79"),
+        (0.5, "≥", ""),
+    ],
+)
+def test_for_which_thresholds_a_verdict_would_be_the_same(value, relation, said):
+    """Moved to the end that is named, the verdict holds; a little further, it does not."""
+    estimate = Estimate(value, value - 0.01, value + 0.01)
+    check = Check(Criterion(relation, "x", "this.same_label", 0.5), estimate)
+    assert check.robust == said
+    if said:
+        end = float(said.split()[-1]) / 100
+        outward = 1e-6 if "up" in said else -1e-6
+        at, beyond = (
+            Check(Criterion(relation, "x", "this.same_label", threshold), estimate).outcome
+            for threshold in (end - outward, end + outward)
+        )
+        assert at is check.outcome and beyond is Verdict.UNDECIDED
+
+
+def test_a_share_of_what_real_images_have_is_compared_by_that_set():
+    """Where the classifier takes only 80 % of real images for a class, 80 % is all of it."""
+    found = evidence(real={"recognised_prior": 0.8}, this={"recognised_prior": 0.72})
+    (check,) = (c for c in named("C4.2").checks([found]) if c.criterion.name == "recognised")
+    assert check.estimate.value == pytest.approx(0.9) and check.holds
+    assert "relative to real images" in str(check)

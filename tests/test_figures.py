@@ -130,7 +130,7 @@ def a_figure_of_each_kind(
             images[:8], {"β = 0.01": images[:8]}, errors={"β = 0.01": measured(0.01)}
         ),
         "samples": figures.samples(
-            dict.fromkeys(labels, images), confident=dict.fromkeys(labels, shown)
+            dict.fromkeys(labels, images), recognised=dict.fromkeys(labels, shown)
         ),
         "interpolations": figures.interpolations(
             {f"4 to {label}, β = 0.1": images[:11] for label in range(8)[some]},
@@ -349,7 +349,7 @@ def test_training_curves_of_a_run_of_a_history_and_of_one_without_curves():
 
 
 def test_a_figure_of_a_collapsed_model_says_so():
-    live = figures.samples({"β = 10": COLLAPSED, "AE": IMAGES}, confident={"β = 10": measured(1)})
+    live = figures.samples({"β = 10": COLLAPSED, "AE": IMAGES}, recognised={"β = 10": measured(1)})
     assert "All samples are identical (β = 10)." in live.caption
     assert "All samples are identical." in figures.samples(COLLAPSED).alt
     live = figures.reconstructions(IMAGES, {"β = 10": COLLAPSED})

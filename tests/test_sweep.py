@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 import torch
 
-from vae_nb import archive, cache, metrics, runs, thumbnails
+from vae_nb import archive, cache, metrics, report, runs, thumbnails
 from vae_nb.__main__ import main
 from vae_nb.commands import sweep
 from vae_nb.metrics.classifier import classifier
+from vae_nb.metrics.intervals import Estimate
 from vae_nb.recipe import recipe
 
 QUICK = {"train_images": 512, "epochs": 1}
@@ -35,6 +36,38 @@ def test_the_grid_has_every_model_for_every_seed():
     assert {each.seed for each in recipes if each.model == "ae"} == {0, 1, 2}
     # Seed by seed, so that a sweep that was stopped has whole ones.
     assert [each.seed for each in recipes] == sorted(each.seed for each in recipes)
+
+
+def test_the_archive_is_planned_seed_by_seed():
+    plan = sweep.plan()
+    assert len(plan) == len(set(plan)) == 10 * 6 + 3 * (len(sweep.grid()) // 3 - 6) + 5 * 6
+    assert set(sweep.grid()) <= set(plan)
+    course = [each for each in plan if each == recipe(each.model, each.beta, "course", seed=each.seed)]
+    assert {each.epochs for each in course} == {5, 11, 20} and len(course) == 30
+    assert [each.seed for each in plan] == sorted(each.seed for each in plan)
+
+
+def test_the_first_seeds_are_measured_whole_and_the_others_as_claims_need():
+    first, later = (set(sweep.measured_of(recipe("ae", seed=seed))) for seed in (2, 3))
+    assert first == set(metrics.METRICS)
+    assert first - later == {n for n in first - report.reads("ae", 0.0) if slow(n)}
+    assert "fid_mixture_100" not in sweep.measured_of(recipe("vae", 0.03))
+    assert "probe_all" in sweep.measured_of(recipe("vae", 0.03))
+    assert "probe_all" in later and "probe_all" not in sweep.measured_of(recipe("vae", 0.2, seed=3))
+
+
+def slow(name: str) -> bool:
+    return metrics.METRICS[name].section in ("densities", "probes")
+
+
+def test_what_is_finished_can_be_written(rows_made, tmp_path, monkeypatch):
+    monkeypatch.setenv("VAE_NB_CACHE", str(tmp_path / "cache"))
+    out = tmp_path / "table.json"
+    monkeypatch.setattr(sweep, "plan", lambda: sweep.grid((0.1,), (0, 1)))
+    list(sweep.sweep(sweep.grid((0.1,), (1,))))
+    assert main(["sweep", "--finished", "--output", str(out)]) == 0
+    assert len(rows_made.calls) == 3
+    assert {row["recipe"]["seed"] for row in json.loads(out.read_text())["runs"]} == {1}
 
 
 @pytest.fixture
@@ -57,6 +90,7 @@ def rows_made(monkeypatch):
 
     made.killed_at = 0
     monkeypatch.setattr(sweep, "row", made)
+    monkeypatch.setattr(sweep, "controls", lambda: {})
     made.calls = calls
     return made
 
@@ -76,10 +110,12 @@ def test_a_sweep_that_was_stopped_resumes(rows_made, tmp_path, monkeypatch, caps
     table = json.loads(out.read_text())
     found = [(row["recipe"]["model"], row["recipe"]["seed"]) for row in table["runs"]]
     assert found == [(m, s) for m in ("ae", "vae", "vae", "sigma_vae") for s in (0, 1)]
-    assert table["digest"] == archive.digest(table["runs"])
+    assert table["digest"] == archive.digest(table)
     assert table["seconds"] == 8 * 3
     assert {path.name for path in tmp_path.iterdir()} == {"cache", "table.json"}
-    assert archive.load(out).rows[0].code == archive.code(archive.load(out).rows[0].recipe)
+    (first, *_) = archive.read(out).rows
+    assert first.code == archive.code(first.recipe)
+    assert archive.read(out).claims["tests"] == report.tests()
 
 
 def test_a_row_of_other_code_is_computed_again(rows_made, tmp_path, monkeypatch):
@@ -126,7 +162,7 @@ def test_a_dry_run_changes_nothing(rows_made, monkeypatch, tmp_path, capsys):
     tiny = {"width": 2, "batch_size": 8, "epochs": 1}
     (row, *_) = archive.load().rows
     row = dataclasses.replace(row, recipe=dataclasses.replace(row.recipe, **tiny))
-    monkeypatch.setattr(archive, "load", lambda: archive.Archive([row], {}, ""))
+    monkeypatch.setattr(archive, "read", lambda: archive.Archive([row], {}, ""))
     monkeypatch.setattr(sweep, "recipe", lambda *given, **changes: recipe(*given, **changes | tiny))
     arguments = ["sweep", "--betas", "0", "--seeds", "0", "1"]
     first, second, *_ = sweep.grid((0.0,), (0, 1))
@@ -151,7 +187,7 @@ def test_the_time_needed_scales_with_steps_and_machine(monkeypatch):
     row = next(row for row in archive.load().rows if row.recipe.model == "ae")
     per_step = row.made["seconds"] / sweep._steps(row.recipe)
     monkeypatch.setattr(sweep, "_seconds_per_step", lambda recipe: 2 * per_step)  # half as fast
-    measuring = np.median([row.made["measuring"] for row in archive.load().rows])
+    measuring = np.median([row.made["measuring"] for row in archive.read().rows])
     needed = sweep.seconds_needed(row.recipe)
     assert needed == pytest.approx(2 * (row.made["seconds"] + measuring))
     longer = dataclasses.replace(row.recipe, epochs=3 * row.recipe.epochs)
@@ -169,7 +205,8 @@ def test_a_row_is_the_run_measured(own_cache):
     numbers = metrics.of(run)
     assert row["measured"].keys() == numbers.keys()
     for name, values in row["measured"].items():
-        assert values == pytest.approx(list(numbers[name]), rel=1e-5, nan_ok=True)
+        assert values[:3] == pytest.approx(list(numbers[name].interval), rel=1e-5, nan_ok=True)
+        assert Estimate.read(values).parts == pytest.approx(numbers[name].parts, rel=1e-4)
     assert row["recipe"] == each.as_dict() and row["beta"] == 0.1
     assert row["pictures"] == thumbnails.pictures(run)
     assert row["code"] == {"weights": runs.code(each), "measures": metrics.code(run)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import pytest
 
@@ -11,7 +12,7 @@ from vae_nb.__main__ import main
 from vae_nb.commands import verify
 from vae_nb.metrics import METRICS
 from vae_nb.metrics.intervals import Estimate
-from vae_nb.report import Verdict
+from vae_nb.report import CLAIMS, Verdict, tables
 from vae_nb.runs import Run
 
 REAL = {name: Estimate(0.5, 0.4, 0.6) for name in METRICS}
@@ -33,8 +34,11 @@ def models():
 @pytest.fixture
 def expect(models, monkeypatch):
     """``expect(name, verdict)``: all claims written for what is found, but one for ``verdict``."""
-    seeds = report.seeds_of(*models)
-    found = {claim.name: claim.verdict(each) for claim, each in verify.seeds_by_claim(seeds)}
+    columns = report.columns_of(*models)
+    found = {
+        claim.name: claim.verdict(each[tables.REPORT])
+        for claim, each in verify.columns_by_claim(columns)
+    }
     monkeypatch.setattr(verify, "measured_models", lambda: models)
 
     def claims(name: str = "", verdict: Verdict | None = None) -> None:
@@ -53,7 +57,8 @@ def test_verdicts_and_checks_are_printed(expect, capsys):
     assert main(["verify"]) == 0
     out, err = capsys.readouterr()
     for name, verdict in expect.found.items():
-        assert f"{name}: {verdict.value}\n" in out
+        of_column = f"{name}, {re.escape(tables.REPORT)}, \\d+ seeds: {verdict.value}\\n"
+        assert re.search(of_column, out) and f"{name}, {tables.BUILD}, " in out
     assert out.count("threshold") >= len(expect.found) and err == ""
 
 
@@ -64,19 +69,43 @@ def test_a_contradiction_fails(expect, capsys):
     assert capsys.readouterr().err == "C1.1: holds, written for: does not hold\n"
 
 
-def test_an_undecided_verdict_is_reported_and_fails_nothing(expect, models, capsys):
-    numbers = models[1]["ae", 0.0]
-    value = numbers["r_squared"].value
-    numbers["r_squared"] = Estimate(value, 0.0, 1.0)
+def test_an_undecided_verdict_fails_where_the_page_was_written_for_another(
+    expect, capsys, monkeypatch
+):
     expect("C1.1", Verdict.HOLDS)
-    assert main(["verify"]) == 0
+    monkeypatch.setattr(verify, "differences", lambda columns: [(CLAIMS[0], Verdict.UNDECIDED)])
+    assert main(["verify"]) == 1
     assert capsys.readouterr().err == "C1.1: undecided, written for: holds\n"
+
+
+def test_the_verdict_is_that_of_the_report_s_recipe(models):
+    """This build may say something else: the page says so, and nothing fails."""
+    numbers = models[1]["ae", 0.0]
+    for name in ("r_squared", "same_label"):
+        numbers[name] = Estimate(0.5, 0.4, 0.6)
+    columns = report.columns_of(*models)
+    found = {claim.name: verdict for claim, verdict in verify.differences(columns)}
+    assert "C1.1" not in found
+    only = {name: {tables.BUILD: each[tables.BUILD][:1]} for name, each in columns.items()}
+    assert {c.name: v for c, v in verify.differences(only)}["C1.1"] is Verdict.FAILS
+
+
+def test_a_test_that_was_changed_after_the_archive_was_made_fails(expect, monkeypatch, capsys):
+    expect()
+    tests = report.tests()
+    tests["C4.2"] = [[what, relation, threshold / 2] for what, relation, threshold in tests["C4.2"]]
+    monkeypatch.setattr(report, "tests", lambda: tests)
+    assert main(["verify"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("C4.2: its tests were changed after") and "CHANGED" in line
+    monkeypatch.setattr(report, "CHANGED", {"C4.2": "an example"})
+    assert main(["verify"]) == 0
 
 
 def test_an_outlier_is_named_and_fails(expect, models, capsys, monkeypatch):
     monkeypatch.setattr(archive, "stale", lambda rows: [])
-    low, value, high = (3 * x for x in models[1]["vae", 0.1]["mse_sample"])
-    models[1]["vae", 0.1]["mse_sample"] = Estimate(low, value, high)
+    value, low, high = (3 * x for x in models[1]["vae", 0.1]["mse_sample"].interval)
+    models[1]["vae", 0.1]["mse_sample"] = Estimate(value, low, high)
     assert len(verify.outliers(*models[:2])) == 1
     expect()
     assert main(["verify"]) == 1
@@ -85,11 +114,11 @@ def test_an_outlier_is_named_and_fails(expect, models, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("stale", [0, 5])
-def test_rows_of_other_code_are_counted(stale, expect, monkeypatch, capsys):
+def test_a_row_of_other_code_fails(stale, expect, monkeypatch, capsys):
     expect()
     monkeypatch.setattr(archive, "stale", lambda rows: list(rows)[:stale])
-    assert main(["verify"]) == 0
-    assert (f"{stale} of the" in capsys.readouterr().out) is bool(stale)
+    assert main(["verify"]) == int(bool(stale))
+    assert capsys.readouterr().err.count("made by other code\n") == stale
 
 
 def test_probes_are_measured_for_their_question_only(monkeypatch):
@@ -105,6 +134,6 @@ def test_probes_are_measured_for_their_question_only(monkeypatch):
     )
     verify.measured_models()
     assert asked.keys() == set(report.models())
-    every = {key for key, names in asked.items() if names is None}
-    assert every == set(report.QUESTIONS["Q6"].models.values())
-    assert not [name for names in asked.values() for name in names or () if "probe" in name]
+    probed = {key for key, names in asked.items() if "probe_100" in names}
+    assert probed == set(report.QUESTIONS["Q6"].models.values())
+    assert all(set(archive.COMPARED) <= names for names in asked.values())

@@ -608,7 +608,7 @@ def _identical(images: Mapping[str, Tensor], most: float = 0.01) -> list[str]:
 
 def _spread(estimates: Iterable[Estimate], least: float, scale: float = 1) -> tuple[Any, Any]:
     """Values, and how far their intervals reach below and above; not below ``least``."""
-    value, low, high = scale * np.array([*estimates], dtype=float).reshape(-1, 3).T
+    value, low, high = scale * np.array([each.interval for each in estimates]).reshape(-1, 3).T
     low = np.minimum(value, np.maximum(low, least))
     return value, [value - low, np.maximum(value, high) - value]
 
