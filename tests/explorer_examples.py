@@ -86,6 +86,26 @@ def unmeasured():
 
 
 @functools.cache
+def judged() -> tuple[LiveWidget, list[bool]]:
+    """Six pictures of three sources, and what a made-up classifier says of them, as shown."""
+    dataset = few_images()
+    sources = {"real": dataset.test_images[:2], "AE": images(2), "β = 0.1": images(4)[2:]}
+
+    def means(of: object, pictures: Tensor) -> Tensor:
+        return pictures.mean(dim=(1, 2, 3))
+
+    with mock.patch.multiple(
+        "vae_nb.explorer.widgets",
+        classifier=lambda dataset: None,
+        features=means,
+        probabilities=lambda of, features: features,
+        recognised=lambda features: features < 0.3,  # noise is brighter
+    ):
+        widget = explorer.judge(sources, dataset, "test-judge", seed=1)
+    return widget, [each["recognised"] for each in widget.spec["pictures"]]
+
+
+@functools.cache
 def widgets() -> dict[str, LiveWidget]:
     """All four; what they measure of the runs is made up."""
     runs = {"AE": a_run("ae"), "β = 0.1": a_run("vae", 0.1)}

@@ -5,8 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from explorer_examples import BETAS, CODE, PIXEL, codes, few_images, images, network, widgets
+from explorer_examples import (
+    BETAS,
+    CODE,
+    PIXEL,
+    codes,
+    few_images,
+    images,
+    judged,
+    network,
+    widgets,
+)
 from scipy import ndimage
+from sklearn.metrics import cohen_kappa_score
 from test_explorer_export import moved_out
 
 from vae_nb.explorer.export import export
@@ -325,6 +336,57 @@ def test_a_drawing_takes_the_place_of_the_example_and_each_model_reconstructs_it
     page.get_by_role("button", name="clear").click()
     page.wait_for_function("!document.querySelector('.vae-numbers').textContent")
     assert page.errors == []
+
+
+# --- You be the judge ---
+
+
+@pytest.mark.parametrize("by", ["keyboard", "pointer"])
+def test_the_reader_s_answers_are_compared_with_the_classifier_s(open_html, by):
+    widget, recognised = judged()
+    page = open_html(widget.html(), viewport={"width": 390, "height": 800})
+    said = [True, *([False] * 5)]  # and once changed one's mind
+    page.locator(".vae-widget").focus()
+    for place, answer in enumerate(said):
+        assert f"Picture {place + 1} of 6" in page.locator(LARGE).get_attribute("aria-label")
+        steps = ["Y", "B", "N"] if place == 2 else ["Y" if answer else "N"]
+        for key in steps:
+            if by == "keyboard":
+                page.keyboard.press(key.lower())
+            else:
+                page.get_by_role("button", name=f"({key})").click()
+    page.wait_for_function("document.querySelector('.vae-says').textContent.includes('agree')")
+    agreed = sum(one == other for one, other in zip(said, recognised, strict=True))
+    words = page.locator(".vae-says").inner_text().replace("\u2212", "-")
+    assert f"agree on {agreed} of 6" in words
+    kappa = cohen_kappa_score(said, recognised)
+    assert f"kappa is {kappa:.2f}" in words and 0 < abs(kappa) < 1
+    rows = [row.inner_text().split() for row in page.locator(".vae-results tbody tr").all()]
+    assert [row[0] for row in rows] == ["real", "AE", "β"]
+    shown = widget.spec["pictures"]
+    for source, row in enumerate(rows):
+        own = [n for n, each in enumerate(shown) if each["source"] == source]
+        yes, its = sum(said[n] for n in own), sum(recognised[n] for n in own)
+        both = sum(said[n] == recognised[n] for n in own)
+        assert row[-3:] == [f"{yes}/2", f"{its}/2", f"{both}/2"]
+    assert page.locator(".is-other").count() == 6 - agreed
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.get_by_role("button", name="again").click()
+    assert "Picture 1 of 6" in page.locator(LARGE).get_attribute("aria-label")
+    assert page.errors == [] and len(page.requested) == len(set(page.requested))
+
+
+def test_kappa_is_cohen_s(open_html):
+    page = open_html(f"<script>{script()}</script>")
+    draws = np.random.default_rng(0).random((20, 2, 24)) < [[0.7], [0.4]]
+    for one, other in draws:
+        found = page.evaluate(
+            "([a, b]) => vaeExplorer.cohensKappa(a, b)",
+            [*map(list, (one.tolist(), other.tolist()))],
+        )
+        assert found == pytest.approx(cohen_kappa_score(one, other))
+    same = page.evaluate("Number.isNaN(vaeExplorer.cohensKappa([true, true], [true, true]))")
+    assert same is True
 
 
 # --- In the book ---

@@ -8,6 +8,7 @@ import html
 import importlib.util
 import json
 import math
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +18,17 @@ import pytest
 import torch
 from docutils import nodes
 from docutils.utils import new_document
-from explorer_examples import BETAS, CODE, PIXEL, WIDTH, codes, images, network
+from explorer_examples import (
+    BETAS,
+    CODE,
+    PIXEL,
+    WIDTH,
+    codes,
+    few_images,
+    images,
+    judged,
+    network,
+)
 from torch.nn import functional
 
 from vae_nb import explorer
@@ -210,3 +221,31 @@ def test_networks_script_and_picture_are_files_that_widgets_share(tmp_path):
     kinds = sorted(name.split("-")[0] for name in names)
     assert kinds == ["explorer", "network", "network", "still", "still"]
     assert html.escape(widgets["draw"].figure.alt) in draw
+
+
+# --- You be the judge ---
+
+
+def test_pictures_to_judge_are_shuffled_and_know_their_source():
+    widget, recognised = judged()
+    shown = widget.spec["pictures"]
+    assert widget.spec["sources"] == ["real", "AE", "β = 0.1"] and widget.networks == {}
+    assert sorted(each["source"] for each in shown) == [0, 0, 1, 1, 2, 2]
+    assert [each["source"] for each in shown] != [0, 0, 1, 1, 2, 2]
+    assert recognised == [each["source"] == 0 for each in shown]
+    sources = [few_images().test_images[:2], images(2), images(4)[2:]]
+    for each in shown:
+        pixels = np.frombuffer(base64.b64decode(each["pixels"]), np.uint8).reshape(28, 28) / 255
+        apart = [np.abs(image[0].numpy() - pixels).max() for image in sources[each["source"]]]
+        assert min(apart) < 1 / 255
+
+
+def test_the_key_has_every_number_once_and_the_picture_on_paper_none_of_it():
+    widget, recognised = judged()
+    key = explorer.judge_key(widget)
+    numbers = [int(n) for n in re.findall(r"(?<![\d.])(\d)(?!\.)", key.split("β = 0.1:")[-1])]
+    assert numbers == [n for n, p in enumerate(widget.spec["pictures"], 1) if p["source"] == 2]
+    bold = {int(n) - 1 for n in re.findall(r"\*\*(\d)\*\*", key)}
+    assert bold == {n for n, is_one in enumerate(recognised) if is_one}
+    for words in (widget.figure.caption, widget.figure.alt):
+        assert "AE" not in words and "β" not in words

@@ -132,6 +132,7 @@ def a_figure_of_each_kind(
         "samples": figures.samples(
             dict.fromkeys(labels, images), recognised=dict.fromkeys(labels, shown)
         ),
+        "numbered": figures.numbered(images[:24], "x"),
         "interpolations": figures.interpolations(
             {f"4 to {label}, β = 0.1": images[:11] for label in range(8)[some]},
             strokes={"β = 0.1": shown},

@@ -42,7 +42,9 @@ def test_the_archive_is_planned_seed_by_seed():
     plan = sweep.plan()
     assert len(plan) == len(set(plan)) == 10 * 6 + 3 * (len(sweep.grid()) // 3 - 6) + 5 * 6
     assert set(sweep.grid()) <= set(plan)
-    course = [each for each in plan if each == recipe(each.model, each.beta, "course", seed=each.seed)]
+    course = [
+        each for each in plan if each == recipe(each.model, each.beta, "course", seed=each.seed)
+    ]
     assert {each.epochs for each in course} == {5, 11, 20} and len(course) == 30
     assert [each.seed for each in plan] == sorted(each.seed for each in plan)
 

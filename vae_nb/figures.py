@@ -279,6 +279,19 @@ def latent_planes(planes: Mapping[str, Tensor], name: str, axes: str) -> LiveFig
 
 
 @_styled
+def numbered(images: Tensor, name: str, noun: str = "digit", columns: int = 6) -> LiveFigure:
+    """Pictures ``(n, 1, 28, 28)`` with their numbers from 1 on, and nothing else said of them."""
+    rows = -(-len(images) // columns)
+    figure, places = _subplots(0.75 * columns, rows, rows, columns)
+    for axes in places.flat[len(images) :]:
+        axes.set_visible(False)
+    for place, (axes, image) in enumerate(zip(places.flat, images, strict=False), 1):
+        _show(axes, image[0].detach().numpy())
+        axes.set_title(str(place), pad=2)
+    return _live(figure, name, "numbered", count=len(images), noun=noun)
+
+
+@_styled
 def picture_strip(rows: Mapping[str, Sequence[str]], name: str, finding: str) -> LiveFigure:
     """Rows of small pictures, PNGs in base64 by label, as the archive keeps them."""
     columns = max(map(len, rows.values()))

@@ -1,5 +1,21 @@
 """The explorer: the fitted networks at work in the reader's browser."""
 
-from vae_nb.explorer.widgets import LiveWidget, beta_slider, draw, interpolate, latent_pad
+from vae_nb.explorer.widgets import (
+    LiveWidget,
+    beta_slider,
+    draw,
+    interpolate,
+    judge,
+    judge_key,
+    latent_pad,
+)
 
-__all__ = ["LiveWidget", "beta_slider", "draw", "interpolate", "latent_pad"]
+__all__ = [
+    "LiveWidget",
+    "beta_slider",
+    "draw",
+    "interpolate",
+    "judge",
+    "judge_key",
+    "latent_pad",
+]

@@ -1,5 +1,5 @@
-// The live explorer: four widgets that run the fitted networks in the reader's browser, without
-// server or library. vae_nb/explorer/widgets.py writes what they read. Only one job runs in a frame.
+// The live explorer: widgets that run the fitted networks in the reader's browser, or let the reader
+// judge what they drew, without server or library. vae_nb/explorer/widgets.py writes what they read. Only one job runs in a frame.
 
 (() => {
   "use strict";
@@ -695,9 +695,128 @@
     });
   }
 
+  // --- (e) You be the judge ---
+
+  function judge(widget, spec) {
+    const { noun, sources } = spec;
+    const pictures = unpackImages({ images: spec.pictures }).map(({ pixels }, n) => ({
+      ...spec.pictures[n],
+      pixels,
+    }));
+    const { line, say } = speaker();
+    const large = picture("", "is-large");
+    large.label.hidden = true;
+    const answers = [];
+    const article = /^[aeiou]/.test(noun) ? "an" : "a";
+    const yes = button(`${article} ${noun} (Y)`, () => answer(true));
+    const no = button(`no ${noun} (N)`, () => answer(false));
+    const back = button("back (B)", () => {
+      answers.pop();
+      ask();
+    });
+    const results = box("vae-results");
+    const asked = box(
+      "vae-row is-judge",
+      large.figure,
+      box("vae-buttons", yes, no, back),
+    );
+    const again = button("judge them again", () => {
+      answers.length = 0;
+      ask();
+      yes.focus();
+    });
+
+    function answer(isOne) {
+      if (answers.length === pictures.length) return;
+      answers.push(isOne);
+      ask();
+    }
+
+    function ask() {
+      const done = answers.length === pictures.length;
+      back.disabled = answers.length === 0;
+      asked.hidden = done;
+      results.hidden = !done;
+      if (done) {
+        conclude();
+        return;
+      }
+      const place = `Picture ${answers.length + 1} of ${pictures.length}`;
+      large.show(pictures[answers.length].pixels, `${place}, not labelled`);
+      say(`${place}: is it ${article} ${noun}?`);
+    }
+
+    function conclude() {
+      const agreed = pictures.filter(({ recognised }, n) => recognised === answers[n]).length;
+      const kappa = cohensKappa(
+        answers,
+        pictures.map(({ recognised }) => recognised),
+      );
+      let words = `You and the classifier agree on ${agreed} of ${pictures.length} pictures.`;
+      words += Number.isNaN(kappa)
+        ? " Cohen\u2019s kappa is not defined where both always say the same."
+        : ` Cohen\u2019s kappa is ${fixed(kappa, 2)} (0: as much as by chance, 1: always).`;
+      const rows = sources.map((source, place) => {
+        const own = pictures
+          .map((each, n) => ({ ...each, said: answers[n], number: n + 1 }))
+          .filter((each) => each.source === place);
+        const count = (what) => own.filter(what).length;
+        const numbers = [
+          count(({ said }) => said),
+          count(({ recognised }) => recognised),
+          count(({ said, recognised }) => said === recognised),
+        ].map((n) => element("td", {}, `${n}/${own.length}`));
+        const shown = own.map(({ pixels, said, recognised, number }) => {
+          const { canvas, show } = picture("");
+          const says = (isOne) => (isOne ? `${article} ${noun}` : `no ${noun}`);
+          show(pixels, `${number}, ${source}: you ${says(said)}, classifier ${says(recognised)}`);
+          canvas.classList.toggle("is-other", said !== recognised);
+          return canvas;
+        });
+        const head = element("th", { scope: "row" }, source);
+        return element("tr", {}, head, element("td", {}, box("vae-judged", ...shown)), ...numbers);
+      });
+      const titles = ["", "pictures", "you", "it", "agree"];
+      const head = titles.map((title) => element("th", { scope: "col" }, title));
+      const table = element(
+        "table",
+        {},
+        element("thead", {}, element("tr", {}, ...head)),
+        element("tbody", {}, ...rows),
+      );
+      results.replaceChildren(
+        table,
+        element("p", {}, `You, it: how often you and the classifier saw ${article} ${noun}. Framed: you differ.`),
+        again,
+      );
+      say(words);
+      again.focus();
+    }
+
+    const keys = { y: () => yes.click(), n: () => no.click(), b: () => back.click() };
+    widget.tabIndex = 0;
+    widget.addEventListener("keydown", (event) => {
+      const press = keys[event.key.toLowerCase()];
+      if (!press || asked.hidden || event.ctrlKey || event.metaKey || event.altKey) return;
+      event.preventDefault();
+      press();
+    });
+    widget.append(asked, line, results);
+    ask();
+  }
+
+  // Agreement beyond chance of two judges that say yes or no (Cohen 1960): NaN where both always
+  // say the same.
+  function cohensKappa(one, other) {
+    const share = (judge) => judge.filter(Boolean).length / judge.length;
+    const observed = one.filter((said, n) => said === other[n]).length / one.length;
+    const chance = share(one) * share(other) + (1 - share(one)) * (1 - share(other));
+    return chance === 1 ? NaN : (observed - chance) / (1 - chance);
+  }
+
   // --- Start ---
 
-  const widgets = { latentPad, interpolate, betaSlider, draw };
+  const widgets = { latentPad, interpolate, betaSlider, draw, judge };
 
   function start() {
     for (const root of document.querySelectorAll(".vae-explorer:not(.is-live)")) {
@@ -709,6 +828,6 @@
     }
   }
 
-  globalThis.vaeExplorer = { start, receive, load };
+  globalThis.vaeExplorer = { start, receive, load, cohensKappa };
   start();
 })();

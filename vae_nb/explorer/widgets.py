@@ -26,6 +26,7 @@ from vae_nb import figures, metrics
 from vae_nb.data import Dataset
 from vae_nb.explorer.export import export
 from vae_nb.figures import Column, LiveFigure
+from vae_nb.metrics.classifier import classifier, features, probabilities, recognised
 from vae_nb.metrics.paths import with_labels
 from vae_nb.models import VAE, decode, posterior, sample_prior, sampled_codes
 from vae_nb.objective import kl_divergence
@@ -191,6 +192,40 @@ def beta_slider(run: Run, name: str, beta: float = 0.1) -> LiveWidget:
     )
 
 
+def judge(pictures: Mapping[str, Tensor], dataset: Dataset, name: str, seed: int = 0) -> LiveWidget:
+    """Say of shuffled pictures what they show, and see how far the data set's classifier agrees.
+
+    ``pictures`` are images ``(n, 1, 28, 28)`` by their source, in grey levels; ``seed`` decides
+    their order.
+    """
+    images, sources = torch.cat(list(pictures.values())), []
+    for source, of_source in enumerate(pictures.values()):
+        sources += [source] * len(of_source)
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+    evaluator = classifier(dataset)
+    is_one = recognised(probabilities(evaluator, features(evaluator, images)))
+    shown = [
+        {"pixels": _pixels(images[n]), "source": sources[n], "recognised": bool(is_one[n])}
+        for n in order.tolist()
+    ]
+    figure = figures.numbered(images[order], name, dataset.noun)
+    spec = {"widget": "judge", "noun": dataset.noun, "sources": list(pictures), "pictures": shown}
+    return LiveWidget(figure, spec, {})
+
+
+def judge_key(widget: LiveWidget) -> str:
+    """Of the pictures of :func:`judge`, in Markdown: their numbers by source, and the verdicts."""
+    spec, rows = widget.spec, []
+    for place, source in enumerate(spec["sources"]):
+        numbers = [
+            f"**{n}**" if each["recognised"] else f"{n}"
+            for n, each in enumerate(spec["pictures"], 1)
+            if each["source"] == place
+        ]
+        rows.append(f"- {source}: {', '.join(numbers)}")
+    return "\n".join([f"Bold: the classifier takes it for a {spec['noun']}.", "", *rows])
+
+
 def _widget(
     kind: str,
     models: Mapping[str, Run],
@@ -238,12 +273,17 @@ def _carried(dataset: Dataset) -> Tensor:
 
 def _images(dataset: Dataset) -> list[dict[str, str]]:
     carried = _carried(dataset)
-    pixels = (dataset.test_images[carried] * 255).round().to(torch.uint8).flatten(1).numpy()
     labels = [dataset.classes[label] for label in dataset.test_labels[carried]]
+    images = dataset.test_images[carried]
     return [
-        {"label": label, "pixels": base64.b64encode(image.tobytes()).decode()}
-        for label, image in zip(labels, pixels, strict=True)
+        {"label": label, "pixels": _pixels(image)}
+        for label, image in zip(labels, images, strict=True)
     ]
+
+
+def _pixels(image: Tensor) -> str:
+    grey = (image * 255).round().to(torch.uint8).flatten().numpy()
+    return base64.b64encode(grey.tobytes()).decode()
 
 
 def _latents(run: Run, count: int) -> dict[str, Any]:
