@@ -163,6 +163,8 @@ def test_betas_are_compared_within_a_seed():
     paired = rows_of({0.1: [1.0, 2.0, 3.0], 0.2: [1.1, 2.1, 3.1], 0.5: [1.0, 2.5, 2.8]})
     assert paired.best("fid_prior") == 0.1
     assert paired.rivals("fid_prior") == [0.5]
+    step = paired.step("fid_prior", 0.1, 0.2)
+    assert step.interval == pytest.approx((0.1, 0.1, 0.1))
 
 
 def test_a_falling_number_passes_a_level_between_neighbours():

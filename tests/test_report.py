@@ -437,17 +437,42 @@ def test_the_collapse_is_set_beside_its_prediction(small_from, words):
     assert "between β = 0.1 and 1" in text and words in text
 
 
-def test_three_betas_are_compared_and_none_with_itself():
-    flat = dict.fromkeys(("sharpness_prior", "recall_prior"), lambda b: 0.5)
-    likely = {"log_likelihood": lambda b: -abs(b - 0.001)}
-    apart = swept(fid_prior=lambda b: abs(b - 0.01) * 100, **likely, **flat)
-    text = captions.three_betas(apart, 0.1)
-    assert "samples:** β = 0.01, with" in text and "significantly worse" in text
-    assert "archived values, β = 0.001" in text and "is 49.8 times as large" in text
-    tied = swept(fid_prior=lambda b: 1.0 if b in (0.01, 0.1) else 9.0, **likely, **flat)
-    assert "which is not significantly different" in captions.three_betas(tied, 0.1)
-    own = captions.three_betas(swept(fid_prior=lambda b: abs(b - 0.1), **likely, **flat), 0.1)
-    assert "It is the report's choice, too." in own and "(at β = 0.1" not in own
+def of_three(best: float = 0.01, likely: float = 0.001, other_best: float = 0.01):
+    """An archive for three_betas: where FID and likelihood are best, and FID in other features."""
+    flat = {name: lambda b: 0.5 - b / 10 for name in ("sharpness_prior", "recall_prior")}
+    others = {
+        f"fid_prior_{space}": lambda b: abs(b - other_best) for space in captions.OTHER_SPACES
+    }
+    return swept(
+        fid_prior=lambda b: abs(b - best) * 100,
+        log_likelihood=lambda b: -abs(b - likely),
+        **flat,
+        **others,
+    )
+
+
+def test_the_best_beta_for_samples_is_set_beside_the_next_lower_one():
+    text = captions.three_betas(of_three(), 0.1)
+    assert "by FID:** β = 0.01, with" in text and "The next lower value, β = 0.001" in text
+    assert "significantly worse" in text and "is 49.8 times as large" in text
+    assert "their recall is 50\u00a0%, against 50\u00a0%" in text
+    own = captions.three_betas(of_three(best=0.1), 0.1)
+    assert "It is the report's choice, too." in own and "value, β = 0.01" in own
+    flat = dict.fromkeys(("sharpness_prior", "recall_prior", "log_likelihood"), lambda b: 0.5)
+    others = {f"fid_prior_{space}": lambda b: b for space in captions.OTHER_SPACES}
+    lowest = swept(fid_prior=lambda b: b, **flat, **others)
+    assert "next lower" not in captions.three_betas(lowest, 0.1)  # there is none
+
+
+def test_the_best_beta_of_other_features_is_said_where_it_is_another():
+    assert "Other features" not in captions.three_betas(of_three(), 0.1)
+    text = captions.three_betas(of_three(other_best=0.1), 0.1)
+    assert "lowest at β = 0.1 in the principal components" in text and "one judge only" in text
+
+
+def test_a_likelihood_that_is_not_highest_where_it_is_calibrated_is_explained():
+    assert "In theory" in captions.three_betas(of_three(likely=0.001), 0.1)
+    assert "In theory" not in captions.three_betas(of_three(likely=0.0), 0.1)
 
 
 def test_where_the_distortion_decreases_is_said():
@@ -549,18 +574,26 @@ def test_latents_that_become_active_again_are_counted():
 
 
 def test_one_network_is_compared_with_separate_trainings():
-    archived = swept(mse_sample=lambda b: 0.02 + b, rate=lambda b: 64.0)
+    names = {"rate": lambda b: 64.0, "pixel_variance": lambda b: 2.0}
+    archived = swept(mse_sample=lambda b: 0.02 + b, **names)
     run = SimpleNamespace(recipe=recipe("multi_rate"), made={"seconds": 30.0}, latent_dim=64)
     separate = SimpleNamespace(made={"seconds": 12.0})
     curve = {
         beta: {
-            "mse_sample": around(factor * (0.0201 + 2 * beta) - beta, 0),
-            "rate": around(64.0, 0),
+            "mse_sample": around(factor * (0.0201 + 2 * beta) - beta * rate / 64, 0),
+            "rate": around(rate, 0),
         }
-        for beta, factor in ((0.001, 1.01), (0.1, 0.95), (0.2, 1.0), (1.0, 1.1))
+        for beta, factor, rate in (
+            (0.001, 1.01, 64.0),
+            (0.1, 0.95, 32.0),
+            (0.2, 1.0, 64.0),
+            (1.0, 1.1, 96.0),
+        )
     }
     text = captions.separate_trainings(run, separate, curve, archived)
     assert text.startswith("At 2 of 3 archived values of β") and "2\u00a0% above" in text
+    assert "at β = 0.1 it is 32 nats (separately 64), at β = 1 it is 96 (64)" in text
+    assert "At β = 1 its objective is larger than that of the mean image" in text
     assert "from -5.0 % (β = 0.1) to +10.0 % (β = 1)" in text and "took 2.5 times" in text
     run.recipe = recipe("multi_rate", dataset="FashionMNIST")
     assert "no separate trainings" in captions.separate_trainings(run, separate, curve, archived)

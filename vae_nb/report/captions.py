@@ -22,6 +22,7 @@ from vae_nb.runs import Run
 
 SMALL_RATE = 0.1  # nats: a code, or a latent, that carries less counts as inactive
 NEAR = 0.02  # of the objective: a network for every beta is that near to separate ones
+OTHER_SPACES = ("components", "untrained")  # of features; they decide no claim
 ROUNDING = 0.01  # nats: a rate that increases by less has not increased
 
 Curve = Mapping[float, Numbers]  # by beta
@@ -52,8 +53,8 @@ def rate_distortion(archived: Archive) -> str:
         for beta in archived.betas
         if beta > 0
     }
-    errors = {beta: numbers["mse_sample"] for beta, numbers in vaes.items()}
-    falls = [high for low, high in pairwise(errors) if errors[high].high < errors[low].low]
+    steps = {high: archived.step("mse_sample", low, high) for low, high in pairwise(vaes)}
+    falls = [beta for beta, step in steps.items() if step.high < 0]
     return f"{range_of_beta(vaes)} {_text('decreases', falls=falls)}"
 
 
@@ -65,20 +66,30 @@ def lowest_fid(archived: Archive) -> str:
 
 
 def three_betas(archived: Archive, own: float) -> str:
-    """The best beta for samples, the report's, and the calibrated one, and why they may differ."""
-    report, rivals = TUNED.models["this"][1], archived.rivals("fid_prior")
+    """The best beta for samples beside the next lower one, the calibrated one, and the likeliest.
+
+    ``own`` is the page's.
+    """
+    best, report = archived.best("fid_prior"), TUNED.models["this"][1]
+    lower = max((beta for beta in archived.betas if beta < best), default=best)
     names = ("fid_prior", "sharpness_prior", "recall_prior", "log_likelihood")
+    at = {beta: _pooled(archived, "vae", beta, *names) for beta in archived.betas}
+    likely = archived.best("log_likelihood")
+    of_learned = _pooled(archived, "sigma_vae", 0.0, "log_likelihood")
     return _text(
         "three_betas",
-        best=archived.best("fid_prior"),
+        best=best,
         report=report,
         own=own,
-        likely=archived.best("log_likelihood"),
-        compared=[beta for beta in rivals if beta != report],
-        tied=report in rivals,
+        lower=lower,
+        alike=lower in archived.rivals("fid_prior"),
+        report_alike=report in archived.rivals("fid_prior"),
+        by_features=[archived.best(f"fid_prior_{space}") for space in OTHER_SPACES],
+        likely=likely,
         learned=archived.learned(),
-        learned_likelihood=_pooled(archived, "sigma_vae", 0.0, "log_likelihood"),
-        at={beta: _pooled(archived, "vae", beta, *names) for beta in archived.betas},
+        learned_likelihood=of_learned,
+        below=of_learned["log_likelihood"].value < at[likely]["log_likelihood"].value,
+        at=at,
     )
 
 
@@ -147,8 +158,28 @@ def separate_trainings(run: Run, separate: Run, curve: Curve, archived: Archive)
         near=sum(ratio <= 1 + NEAR for ratio in ratios.values()),
         tolerance=NEAR,
         gaps=sorted((ratio - 1, beta) for beta, ratio in ratios.items()),
+        rates=_far_rates(curve, archived, list(ratios)),
+        wasted=[
+            beta
+            for beta in ratios
+            if archive.objective(curve[beta], beta, run.latent_dim)
+            > archived.pooled("vae", beta, "pixel_variance").value
+        ],
         cost=run.made["seconds"] / separate.made["seconds"],
     )
+
+
+def _far_rates(
+    curve: Curve, archived: Archive, betas: Sequence[float]
+) -> list[tuple[float, float, float]]:
+    """Where the rate is furthest below and above that of separate trainings: beta and both rates.
+
+    Rates of collapsed models are left out: any two of them are far apart, relatively.
+    """
+    rates = [(b, curve[b]["rate"].value, archived.pooled("vae", b, "rate").value) for b in betas]
+    some = [each for each in rates if max(each[1:]) > SMALL_RATE]
+    some.sort(key=lambda each: each[1] / each[2])
+    return [some[0], some[-1]] if len(some) > 1 else []
 
 
 def monotonicity(curve: Curve) -> str:
