@@ -755,6 +755,16 @@ def test_numbers_are_published_for_programs(published):
     assert json.dumps(data[display.MEASURED]) == '{"beta": 0.1, "rate": 9.5, "elbo": 1.0}'
 
 
+def test_a_test_that_was_changed_afterwards_is_on_the_page(published, monkeypatch):
+    report.show_changes()
+    assert published == []
+    monkeypatch.setattr(report, "CHANGED", {"C4.4": "the slope was read in the wrong unit."})
+    report.show_changes()
+    ((role, text),) = published
+    assert role == "basis" and text.startswith("The tests of C4.4 were changed after")
+    assert text.endswith("wrong unit.")
+
+
 def test_lists_and_numbers_read_well():
     assert templates.listing([0.1]) == "0.1" and templates.listing(["a", "b"]) == "a and b"
     assert templates.listing([1e-4, 0.5, 10]) == "0.0001, 0.5 and 10"

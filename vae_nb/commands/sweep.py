@@ -273,7 +273,9 @@ def _commit_of_claims() -> str:
     """The commit that last changed a test of a claim, "" outside of a clone."""
     folder = Path(report.__file__).parent
     files = sorted(path.name for path in folder.glob("q*.py"))
-    command = ["git", "log", "-1", "--format=%h", "--", *files]
+    # Lines with a test or a threshold, not those with the verdict that the prose was written for.
+    lines = r"(at_least|at_most|relative|ratio|difference)\(|^[A-Z][A-Z_0-9, ]* = "
+    command = ["git", "log", "-1", "--format=%h", "-G", lines, "--", *files]
     try:
         found = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
