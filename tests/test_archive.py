@@ -88,8 +88,8 @@ def test_it_holds_measurements(kept):
         for name, estimate in row.measured.items():
             value, low, high = estimate.interval
             assert low <= value <= high or math.isnan(value)
-            if METRICS[name].format in ("percent", ".1%") and name != "r_squared":
-                assert 0 <= value <= 1.1, name
+            least, most = METRICS[name].bounds
+            assert math.isnan(value) or least <= value <= most, name
         assert row.measured["active_units"].value in range(65)
     for beta in kept.betas:
         rows = kept.of("vae", beta)

@@ -12,7 +12,7 @@ from pathlib import Path
 import nbformat
 import papermill
 import pytest
-from conftest import NOT_COMPARED, THREADS
+from conftest import NOT_COMPARED, QUICK, THREADS
 
 from vae_nb.metrics import METRICS
 
@@ -128,9 +128,11 @@ def test_two_runs_with_stores_of_their_own_have_the_same_outputs(
 
 
 @pytest.mark.slow
-def test_papermill_runs_a_chapter_from_any_folder_with_any_beta(tmp_path):
+def test_papermill_runs_a_chapter_from_any_folder_with_any_beta(tmp_path, small_set):
     out = tmp_path / "out.ipynb"
-    arguments = ["-p", "beta", "0.5", "-p", "images", "512", "-p", "epochs", "1"]
+    arguments = ["-p", "beta", "0.5"]
+    for name, value in QUICK.items():
+        arguments += ["-p", name, str(value)]
     command = [sys.executable, "-m", "papermill", str(BOOK / "beta_ten.ipynb"), str(out)]
     subprocess.run([*command, *arguments], cwd=tmp_path, check=True, capture_output=True)
     notebook = nbformat.read(out, as_version=4)

@@ -108,7 +108,7 @@ def test_principal_components_are_those_of_scikit_learn(said):
 
     from vae_nb import data
 
-    images = data.load("MNIST", QUICK["images"])
+    images = data.load(QUICK["dataset"])
     train, test = (part.flatten(1).numpy() for part in (images.train_images, images.test_images))
     model = PCA(64, svd_solver="full").fit(train)
     error = np.mean((test - model.inverse_transform(model.transform(test))) ** 2)
@@ -128,7 +128,7 @@ def test_the_mean_is_the_best_constant_picture(said):
 
     from vae_nb import data
 
-    images = data.load("MNIST", QUICK["images"])
+    images = data.load(QUICK["dataset"])
     train, test = images.train_images.numpy(), images.test_images.numpy()
     expected = [
         np.mean((test - picture) ** 2)

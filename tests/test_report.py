@@ -54,7 +54,7 @@ NOT = "These trainings do not decide whether"
 # By question and check or claim: the sentence of each outcome.
 SENTENCES = {
     ("Q1", "C1.1"): {
-        HOLDS: "The autoencoder copies well.",
+        HOLDS: "The autoencoder copies well:",
         PART: "copies well by one measure",
         FAILS: "does not copy well",
         UNDECIDED: f"{NOT} the autoencoder copies well",
