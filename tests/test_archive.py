@@ -260,11 +260,13 @@ def test_the_replication_has_the_seeds_that_every_model_has(monkeypatch):
         measured = {"rate": exactly(10 * beta + seed)}
         return Row(recipe("vae", beta, "course", seed=seed), beta, measured, {}, {}, {})
 
-    rows = [row(0.1, 0), row(0.1, 2), row(0.1, 1), row(0.2, 2), row(0.2, 0), row(0.2, 7)]
+    rows = [row(0.1, seed) for seed in (0, 2, 1, 3)] + [row(0.2, seed) for seed in (2, 0, 7, 3)]
     rows.append(dataclasses.replace(rows[0], recipe=recipe("vae", 0.2, seed=1)))  # the defaults
     monkeypatch.setattr(archive, "read", lambda: archive.Archive(rows, {}, ""))
     found = archive.replication({"this": ("vae", 0.1), "high": ("vae", 0.2)}, {"of": "real"})
     rates = [[each[role]["rate"].value for role in ("this", "high")] for each in found]
-    assert rates == [[1.0, 2.0], [3.0, 4.0]]
+    assert rates == [[1.0, 2.0], [3.0, 4.0], [4.0, 5.0]]
     assert all(each["real"] == {"of": "real"} for each in found)
     assert archive.load().rows == rows[-1:]
+    del rows[0]  # two seeds are left, whose interval would reach everywhere
+    assert archive.replication({"this": ("vae", 0.1), "high": ("vae", 0.2)}, {}) == []

@@ -643,6 +643,12 @@ def test_tables_of_metrics_have_a_dash_where_a_model_has_none():
     assert all(len(columns(each)) == 1 for each in (table, models, closer))
 
 
+def test_it_is_said_which_models_the_columns_are_about():
+    both, one = {"Q1": {tables.REPORT: [], tables.BUILD: []}}, {"Q1": {tables.BUILD: []}}
+    assert "It decides." in captions.columns_of_claims(both)
+    assert "It decides." not in captions.columns_of_claims(one)
+
+
 def test_probes_become_panels_and_lines():
     panels = report.label_panels(CODES, {"β = 0.1": 0.1}, 512)
     assert [panel.title for panel in panels] == ["linear probe", "nearest neighbours"]

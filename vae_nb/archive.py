@@ -43,6 +43,7 @@ COMPARED = {"mse_sample": 0.0, "rate": 0.01, "fid_prior": 0.0, "recognised_prior
 REPORT = "course"  # the profile that is the report's own recipe
 # Chosen by FID on training images that were held back (benchmarks/held_back.py).
 BEST_FOR_SAMPLES = 0.1
+LEAST_SEEDS = 3  # of the report's recipe: with fewer, an interval over seeds decides nothing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -275,7 +276,8 @@ def join(evidence: Evidence, runs: Mapping[str, Run]) -> list[Evidence]:
 def replication(models: Mapping[str, tuple[str, float]], real: Numbers) -> list[Evidence]:
     """The evidence of every seed of the report's models by the report's recipe.
 
-    ``models`` are a question's by role. A seed counts if the archive has all of them.
+    ``models`` are a question's by role. A seed counts if the archive has all of them; fewer seeds
+    than LEAST_SEEDS are none.
     """
     archived = read().of_profile(REPORT)
     by_role = {
@@ -283,6 +285,8 @@ def replication(models: Mapping[str, tuple[str, float]], real: Numbers) -> list[
         for role, key in models.items()
     }
     common = set.intersection(*map(set, by_role.values()))
+    if len(common) < LEAST_SEEDS:
+        return []
     return [
         {"real": real, **{role: rows[seed] for role, rows in by_role.items()}}
         for seed in sorted(common)

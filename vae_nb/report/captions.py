@@ -32,6 +32,11 @@ def _text(macro: str, **facts: Any) -> str:
     return templates.macro("captions.md", macro, **facts)
 
 
+def columns_of_claims(columns: Mapping[str, Mapping[str, Any]]) -> str:
+    """What the columns of the table of all claims are; ``columns`` are by question."""
+    return _text("columns_of_claims", archived=all(len(each) > 1 for each in columns.values()))
+
+
 def classifier(real: Numbers, dataset: Dataset) -> str:
     """How good the classifier is that evaluates samples, and what it says of real images."""
     images = len(dataset.test_images)
