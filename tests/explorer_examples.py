@@ -85,22 +85,28 @@ def unmeasured():
     return mock.patch("vae_nb.metrics.of", made_up)
 
 
+def judging(threshold: float):
+    """A made-up classifier in place of the data set's: what is darker than that shows a digit."""
+
+    def means(of: object, pictures: Tensor) -> Tensor:
+        return pictures.mean(dim=(1, 2, 3))
+
+    return mock.patch.multiple(
+        "vae_nb.explorer.widgets",
+        classifier=lambda dataset: None,
+        features=means,
+        probabilities=lambda of, features: features,
+        recognised=lambda features: features < threshold,
+    )
+
+
 @functools.cache
 def judged() -> tuple[LiveWidget, list[bool]]:
     """Six pictures of three sources, and what a made-up classifier says of them, as shown."""
     dataset = few_images()
     sources = {"real": dataset.test_images[:2], "AE": images(2), "β = 0.1": images(4)[2:]}
 
-    def means(of: object, pictures: Tensor) -> Tensor:
-        return pictures.mean(dim=(1, 2, 3))
-
-    with mock.patch.multiple(
-        "vae_nb.explorer.widgets",
-        classifier=lambda dataset: None,
-        features=means,
-        probabilities=lambda of, features: features,
-        recognised=lambda features: features < 0.3,  # noise is brighter
-    ):
+    with judging(0.3):  # noise is brighter
         widget = explorer.judge(sources, dataset, "test-judge", seed=1)
     return widget, [each["recognised"] for each in widget.spec["pictures"]]
 

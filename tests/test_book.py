@@ -85,7 +85,7 @@ def test_the_answer_is_beside_its_live_figure(pages, chapter):
     }.get(chapter, 3)
 
 
-def test_every_claim_has_a_verdict_in_its_chapter_and_on_the_first_page(pages):
+def test_every_claim_has_a_verdict_in_its_chapter_and_on_the_page_of_claims(pages):
     claims = {
         f"C{q}.{n}" for q, count in enumerate((3, 3, 3, 4, 3, 2), 1) for n in range(1, count + 1)
     }
@@ -98,8 +98,8 @@ def test_every_claim_has_a_verdict_in_its_chapter_and_on_the_first_page(pages):
     for chapter in CHAPTERS:
         in_chapters |= verdicts(pages[chapter])
     assert in_chapters.keys() == claims
-    assert verdicts(pages["index"]) == in_chapters
-    for row in pages["index"].select(".vae-claims tr"):
+    assert verdicts(pages["claims"]) == in_chapters
+    for row in pages["claims"].select(".vae-claims tr"):
         if row.select('[class^="verdict-"]'):
             assert row.td.a["href"].removesuffix(".html") in CHAPTERS
 
@@ -110,7 +110,7 @@ def test_the_colophon_has_every_claim(pages):
     claims = {row[0]: row[2] for row in rows if row and re.fullmatch(r"C\d\.\d", row[0])}
     first = {
         row.td.text.strip(): row.select_one('[class^="verdict-"]').text
-        for row in pages["index"].select(".vae-claims tr")
+        for row in pages["claims"].select(".vae-claims tr")
         if row.select('[class^="verdict-"]')
     }
     assert claims == first
@@ -130,8 +130,22 @@ def test_every_public_function_of_the_modules_is_in_the_reference(pages):
         assert public <= described, module
 
 
-def test_the_first_page_has_a_row_for_every_model_with_pictures_and_numbers(pages):
-    table = pages["index"].select_one(".vae-claims table")
+def test_the_first_page_shows_the_slider_then_the_questions_with_their_verdicts(pages):
+    article = pages["index"].select_one("article")
+    first = article.select_one(".vae-explorer, table, p")
+    assert "vae-explorer" in first["class"]  # before any text
+    rows = article.select(".vae-claims tbody tr")
+    assert [row.a["href"].removesuffix(".html") for row in rows] == list(CHAPTERS[:5])
+    assert all(row.a.text.endswith("?") for row in rows)
+    claims = {name for row in rows for name in re.findall(r"C\d\.\d", row.text)}
+    assert len(claims) == 17  # all but what the report argues in words only
+    assert len(article.select("table [class^=verdict-]")) == 17
+    assert not article.select(".cell_input")
+
+
+def test_the_chapter_on_beta_has_a_row_for_every_model_with_pictures_and_numbers(pages):
+    tables = pages["beta_tuned"].select(".vae-claims table")
+    table = next(each for each in tables if each.select("img.vae-thumbnail"))
     rows = {row.td.text: row for row in table.select("tbody tr")}
     asked = {"AE", "β = 0", "β = 0.01", "β = 0.1", "β = 0.2", "β = 10", "real images"}
     assert asked < {name.split(" (")[0] for name in rows}  # (what a row is known for)

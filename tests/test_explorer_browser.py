@@ -9,6 +9,7 @@ from explorer_examples import (
     BETAS,
     CODE,
     PIXEL,
+    a_run,
     codes,
     few_images,
     images,
@@ -20,6 +21,7 @@ from scipy import ndimage
 from sklearn.metrics import cohen_kappa_score
 from test_explorer_export import moved_out
 
+from vae_nb import explorer
 from vae_nb.explorer.export import export
 from vae_nb.explorer.widgets import script
 from vae_nb.metrics import paths
@@ -308,6 +310,21 @@ def test_beta_moves_the_pictures_and_the_dot(open_html):
     rate = widgets()["beta"].spec["curve"][-1][1]
     assert f"{rate:.1f} nats" in page.locator(".vae-says").inner_text()
     assert page.locator(".vae-here").bounding_box() != dot
+
+
+def test_the_slider_begins_with_the_codes_that_it_is_given(open_html):
+    widget = explorer.beta_slider(a_run("multi_rate"), "x", codes=codes(3))
+    page = open_html(widget.html())
+    places = [f".vae-picture:nth-child({n}) canvas" for n in (4, 5, 6)]
+    before = [wait_for_picture(page, place) for place in places]
+    with torch.no_grad():
+        right = network("multi_rate").at(0.1).decode(codes(3)).flatten(1).numpy()
+    for place, expected in zip(places, right, strict=True):
+        grey = np.array(page.locator(place).evaluate(GREY)) / 255
+        assert np.abs(grey - expected).max() < 0.5 / 255 + PIXEL
+    page.get_by_role("button", name="other noise").click()
+    for place, old in zip(places, before, strict=True):
+        wait_for_picture(page, place, old)
 
 
 @pytest.mark.parametrize("by", ["pointer", "keyboard"])

@@ -33,7 +33,7 @@ from torch.nn import functional
 
 from vae_nb import explorer
 from vae_nb.explorer.export import LARGEST, export, quantised
-from vae_nb.models import VAE
+from vae_nb.models import VAE, sample_prior
 
 
 class Networks:
@@ -221,6 +221,20 @@ def test_networks_script_and_picture_are_files_that_widgets_share(tmp_path):
     kinds = sorted(name.split("-")[0] for name in names)
     assert kinds == ["explorer", "network", "network", "still", "still"]
     assert html.escape(widgets["draw"].figure.alt) in draw
+
+
+def test_codes_tell_what_a_larger_beta_gains():
+    run = examples.a_run("multi_rate")
+    draws = sample_prior(300, 64)
+    with torch.no_grad():
+        low, high = (run.model.at(b).decode(draws).mean(dim=(1, 2, 3)) for b in (1e-4, 0.1))
+    threshold = high.median().item()
+    told = (high < threshold) & (low >= threshold)
+    assert 3 < told.sum() < 150
+    with examples.judging(threshold):
+        found = explorer.telling_codes(run)
+        few = explorer.telling_codes(run, count=5, tried=4)
+    assert torch.equal(found, draws[told][:3]) and len(few) == 4
 
 
 # --- You be the judge ---

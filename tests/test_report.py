@@ -625,6 +625,27 @@ def test_the_table_of_verdicts_has_a_row_and_a_link_for_each_claim():
     assert table.count("●") + table.count("○") == 2 * len(CASES)  # of more than one training
 
 
+def test_a_finding_is_said_where_all_its_verdicts_are_those_that_it_was_written_for():
+    seeds = [evidence()]
+    columns = {name: {tables.BUILD: seeds} for name in QUESTIONS}
+    expected = {
+        name: dataclasses.replace(
+            asked,
+            claims=[dataclasses.replace(c, expected=c.verdict(seeds)) for c in asked.claims],
+        )
+        for name, asked in QUESTIONS.items()
+    }
+    rows = tables.findings(expected, columns).splitlines()[2:]
+    assert len(rows) == 5 and all(".<br>C" in row and "?](" in row for row in rows)
+    first, *others = expected["Q1"].claims
+    other = next(each for each in Verdict if each is not first.expected)
+    changed = dataclasses.replace(
+        expected["Q1"], claims=[dataclasses.replace(first, expected=other), *others]
+    )
+    only = tables.findings({"Q1": changed}, columns).splitlines()[2]
+    assert "<br>" not in only and only.count("verdict-") == 3
+
+
 def test_tables_of_metrics_have_a_dash_where_a_model_has_none():
     soft = estimates(**{"extra_strokes_0.5": 0.25})
     del soft["extra_strokes_0.5_matched"], soft["rate"]

@@ -8,6 +8,7 @@ from vae_nb.explorer.widgets import (
     judge,
     judge_key,
     latent_pad,
+    telling_codes,
 )
 
 __all__ = [
@@ -18,4 +19,5 @@ __all__ = [
     "judge",
     "judge_key",
     "latent_pad",
+    "telling_codes",
 ]

@@ -452,7 +452,9 @@
       control.input.setAttribute("aria-valuetext", words);
       if (!network) return;
       const noises = samples.map((_, n) =>
-        networks.normalCode(state.noise * SAMPLES + n + 1, network.latents),
+        state.noise === 0 && spec.codes.length
+          ? Float32Array.from(spec.codes[n])
+          : networks.normalCode(state.noise * SAMPLES + n + 1, network.latents),
       );
       const { label, pixels } = images[state.image];
       const [rate, distortion] = chart.move(Number(control.input.value));

@@ -160,19 +160,35 @@ def draw(models: Mapping[str, Run], name: str) -> LiveWidget:
     return _widget("draw", models, figures.reconstructions(images, models, name, errors), words)
 
 
-def beta_slider(run: Run, name: str, beta: float = 0.1) -> LiveWidget:
+def telling_codes(run: Run, beta: float = 0.1, count: int = 3, tried: int = 300) -> Tensor:
+    """Codes from N(0, I), ``(count, M)``, that show what a multi-rate VAE gains by a larger beta.
+
+    The first of ``tried`` draws that the classifier recognises at ``beta`` and not at the lowest
+    one; where there are too few, draws of any kind.
+    """
+    codes, evaluator = sample_prior(tried, run.latent_dim), classifier(run.dataset)
+    at_beta, at_lowest = (
+        recognised(probabilities(evaluator, features(evaluator, decode(run.model.at(b), codes))))
+        for b in (beta, min(metrics.curve(run)))
+    )
+    first = (at_beta & ~at_lowest).int().argsort(descending=True, stable=True)
+    return codes[first[:count]]
+
+
+def beta_slider(run: Run, name: str, beta: float = 0.1, codes: Tensor | None = None) -> LiveWidget:
     """Move beta itself, over the range of a multi-rate VAE, beginning at ``beta``.
 
     The same image and the same noise at every beta, and where it stands on the measured curve of
-    rate and distortion (on all held-out images).
+    rate and distortion (on all held-out images). ``codes`` ``(3, M)`` are those that it begins with
+    (such as :func:`telling_codes`); None draws them.
     """
     curve = metrics.curve(run)
     images = run.dataset.test_images[_carried(run.dataset)[4::6][:3]]
-    codes = sample_prior(len(images), run.latent_dim)
+    started = sample_prior(len(images), run.latent_dim) if codes is None else codes
     columns = []
     for b in list(curve)[::4]:
         vae = run.model.at(b)
-        decoded = decode(vae, sampled_codes(vae, images)), decode(vae, codes)
+        decoded = decode(vae, sampled_codes(vae, images)), decode(vae, started)
         columns.append(Column(f"β = {b:.2g}", *decoded, curve[b]["rate"], curve[b]["mse_sample"]))
     points = [(b, its["rate"].value, its["mse_sample"].value) for b, its in curve.items()]
     (low, rate_low, error_low), (high, rate_high, error_high) = points[0], points[-1]
@@ -189,6 +205,7 @@ def beta_slider(run: Run, name: str, beta: float = 0.1) -> LiveWidget:
         "stands on the measured curve of rate and squared error.",
         curve=points,
         beta=beta,
+        codes=[] if codes is None else [[round(z, 4) for z in code] for code in codes.tolist()],
     )
 
 

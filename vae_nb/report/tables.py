@@ -8,6 +8,7 @@ from vae_nb.archive import Archive, Numbers, objective
 from vae_nb.metrics import CONTROLS, JUDGED, METRICS
 from vae_nb.metrics.controls import ranks_right
 from vae_nb.metrics.intervals import Estimate
+from vae_nb.report import templates
 from vae_nb.report.question import Claim, Question, Seeds, Verdict
 from vae_nb.runs import Run
 
@@ -100,6 +101,22 @@ def verdicts_table(
     }
     head = next(iter(tables.values()))[:2]
     return "\n".join([*head, *(tables[name][2] for name in sorted(tables))])
+
+
+def findings(questions: Mapping[str, Question], columns: Mapping[str, Mapping[str, Seeds]]) -> str:
+    """What the report asks, what was found, and the verdict of each claim; both are by question."""
+    rows = []
+    for name, question in questions.items():
+        if not (asks := templates.macro("findings.md", "asks", question=name)):
+            continue  # the report has no such question
+        decides = next(iter(columns[name].values()))
+        verdicts = {claim: claim.verdict(decides) for claim in question.claims}
+        as_expected = all(verdict is claim.expected for claim, verdict in verdicts.items())
+        pills = " ".join(f"{claim.name}\u00a0{v.pill}" for claim, v in verdicts.items())
+        found = templates.macro("findings.md", "finding", question=name) if as_expected else ""
+        answer = f"{found}<br>{pills}" if found else pills
+        rows.append([f"[{asks}]({question.chapter}.ipynb)", answer])
+    return markdown(["the report asks", "we find"], rows)
 
 
 def models_table(models: Mapping[str, Numbers], thumbnails: Mapping[str, Mapping[str, str]]) -> str:
