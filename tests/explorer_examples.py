@@ -85,8 +85,11 @@ def unmeasured():
     return mock.patch("vae_nb.metrics.of", made_up)
 
 
-def judging(threshold: float):
-    """A made-up classifier in place of the data set's: what is darker than that shows a digit."""
+def judging(threshold: float, sign: int = 1):
+    """A made-up classifier in place of the data set's: what is darker than that shows a digit.
+
+    With ``sign`` -1, what is brighter.
+    """
 
     def means(of: object, pictures: Tensor) -> Tensor:
         return pictures.mean(dim=(1, 2, 3))
@@ -96,7 +99,7 @@ def judging(threshold: float):
         classifier=lambda dataset: None,
         features=means,
         probabilities=lambda of, features: features,
-        recognised=lambda features: features < threshold,
+        recognised=lambda features: sign * features < sign * threshold,
     )
 
 

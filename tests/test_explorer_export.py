@@ -229,9 +229,9 @@ def test_codes_tell_what_a_larger_beta_gains():
     with torch.no_grad():
         low, high = (run.model.at(b).decode(draws).mean(dim=(1, 2, 3)) for b in (1e-4, 0.1))
     threshold = high.median().item()
-    told = (high < threshold) & (low >= threshold)
-    assert 3 < told.sum() < 150
-    with examples.judging(threshold):
+    told = (high > threshold) & (low <= threshold)
+    assert 3 < told.sum() <= 150
+    with examples.judging(threshold, sign=-1):
         found = explorer.telling_codes(run)
         few = explorer.telling_codes(run, count=5, tried=4)
     assert torch.equal(found, draws[told][:3]) and len(few) == 4

@@ -110,9 +110,9 @@ def findings(questions: Mapping[str, Question], columns: Mapping[str, Mapping[st
         if not (asks := templates.macro("findings.md", "asks", question=name)):
             continue  # the report has no such question
         decides = next(iter(columns[name].values()))
-        verdicts = {claim: claim.verdict(decides) for claim in question.claims}
-        as_expected = all(verdict is claim.expected for claim, verdict in verdicts.items())
-        pills = " ".join(f"{claim.name}\u00a0{v.pill}" for claim, v in verdicts.items())
+        verdicts = [(claim, claim.verdict(decides)) for claim in question.claims]
+        as_expected = all(verdict is claim.expected for claim, verdict in verdicts)
+        pills = " ".join(f"{claim.name}\u00a0{verdict.pill}" for claim, verdict in verdicts)
         found = templates.macro("findings.md", "finding", question=name) if as_expected else ""
         answer = f"{found}<br>{pills}" if found else pills
         rows.append([f"[{asks}]({question.chapter}.ipynb)", answer])
