@@ -77,7 +77,7 @@ def test_every_figure_has_a_caption_a_number_and_words_for_those_who_cannot_see_
 def test_the_answer_is_beside_its_live_figure(pages, chapter):
     (cell,) = pages[chapter].select(".cell.tag_answer > .cell_output")
     kinds = [child["class"][0] for child in cell.find_all(recursive=False)]
-    assert kinds == ["vae-answer", "vae-figure", "vae-claims", "vae-basis"]
+    assert kinds == ["vae-answer", "vae-figure", "vae-text", "vae-claims", "vae-basis"]
     assert "What we see" in cell.select_one(".vae-answer").text or chapter == "beta_tuned"
     assert len(cell.select(".vae-claims tbody tr")) >= {
         "representations": 1,

@@ -70,7 +70,7 @@ SENTENCES = {
         UNDECIDED: "Whether the prior was most of the reason, these trainings do not decide",
     },
     ("Q2", "C2.1"): {
-        HOLDS: "The reconstructions are almost the autoencoder's:",
+        HOLDS: "The reconstructions are almost the autoencoder's.",
         PART: "by some measures, but not by all",
         FAILS: "The reconstructions are worse",
         UNDECIDED: f"{NOT} the reconstructions are as good",
@@ -83,7 +83,7 @@ SENTENCES = {
     },
     ("Q2", "C2.3"): {
         HOLDS: "The KL keeps rising.",
-        PART: "but falls in the last epoch",
+        PART: "but hardly in the last epoch",
         FAILS: "The KL does not keep rising.",
         UNDECIDED: f"{NOT} the KL keeps rising",
     },
@@ -106,7 +106,7 @@ SENTENCES = {
     ("Q4", "C4.1"): {
         HOLDS: "Reconstructions look like the originals.",
         PART: "Reconstructions keep the class of their original, but not its edges.",
-        FAILS: "Reconstructions do not look like the originals.",
+        FAILS: "Reconstructions do not look like the originals:",
         UNDECIDED: f"{NOT} reconstructions look like",
     },
     ("Q4", "recognised"): {
@@ -117,7 +117,7 @@ SENTENCES = {
     ("Q4", "sharp_samples"): {
         HOLDS: "They are sharp",
         FAILS: "They are visibly soft",
-        UNDECIDED: "Their sharpness is",
+        UNDECIDED: "Whether they are sharp",
     },
     ("Q4", "error_low"): {
         HOLDS: "So it is here",
@@ -402,7 +402,7 @@ def test_the_autoencoder_is_set_beside_every_beta_only_where_the_archive_is_of_i
 
 def test_what_rises_in_part_is_said():
     falls = evidence(this={"rate_at_half": 1.0, "rate_at_end": 2.0, "rate_slope": -0.1})
-    assert "but falls in the last epoch" in answer("Q2", falls)
+    assert "but hardly in the last epoch" in answer("Q2", falls)
     slow = evidence(this={"rate_at_half": 1.0, "rate_at_end": 1.0, "rate_slope": 1.0})
     assert "still rises in the last epoch" in answer("Q2", slow)
 
@@ -720,9 +720,10 @@ def test_an_answer_is_shown_with_figure_claims_and_basis(published, archived_run
         role: SimpleNamespace(recipe=run.recipe, beta=run.recipe.beta) for role, run in runs.items()
     }
     report.answer("Q4", "the figure", found, runs)
-    assert [role for role, _ in published] == ["answer", None, "claims", "basis"]
-    text, figure, table, basis = (data for _, data in published)
+    assert [role for role, _ in published] == ["answer", None, "text", "claims", "basis"]
+    text, figure, below, table, basis = (data for _, data in published)
     assert "at β = 0.1 (the report's own)" in text and figure == "the figure"
+    assert below.startswith("**Is it the best β?**") and "***" not in text + below
     assert len(table.splitlines()) == 2 + len(QUESTIONS["Q4"].claims)
     assert "over 3 trainings" in basis
 
@@ -739,6 +740,19 @@ def test_the_basis_says_what_is_old_and_what_is_missing(published, archived_run,
     display.show_basis({"this": numbers}, {"this": longer})
     assert "for one training of each model" in published[-1][1]
     assert {role for role, _ in published} == {"basis"}
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_what_stands_beside_a_figure_is_short(question):
+    """At most 120 words and four numbers, of what the archive has (counts and betas aside)."""
+    asked, archived = QUESTIONS[question], archive.load()
+    numbers = {
+        role: next(row.measured for row in archived.of(*key)) for role, key in asked.models.items()
+    }
+    text = answer(question, numbers | {"real": estimates()}).partition("***")[0]
+    prose = re.sub(r"\$[^$]*\$|β = [\d.]+|\d+(,\d+)* (pairs|labels)|[*_]", "", text)
+    assert len(prose.split()) <= 120, text
+    assert len(re.findall(r"\d[\d.,]*", prose)) <= 4, text
 
 
 def test_an_outlier_is_on_the_page(published, archived_run, monkeypatch):

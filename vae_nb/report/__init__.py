@@ -39,12 +39,15 @@ QUESTIONS = {
 }
 CLAIMS = tuple(claim for question in QUESTIONS.values() for claim in question.claims)
 Key = tuple[str, float]  # a model and its beta
+RULE = "\n***\n"  # in the template of an answer
 
 
 def answer(
     question: str, figure: LiveFigure, evidence: Evidence, runs: Mapping[str, Run], **facts: Any
 ) -> None:
-    """Publish an answer beside its live figure, and below both the report's claims.
+    """Publish an answer beside its live figure, and below both its evidence and the claims.
+
+    Beside the figure stands what its template has above the rule.
 
     ``question`` is its name, such as "Q1"; ``evidence`` is that of this build and ``runs`` are its
     runs, by role; ``facts`` are what this question's ``facts`` take besides. A model that has
@@ -59,8 +62,11 @@ def answer(
     betas = {role: run.beta for role, run in runs.items()}
     (noun,) = {data.SPECIFICATIONS[run.recipe.dataset].noun for run in runs.values()}
     archived = any(archive.others(run.recipe) for run in runs.values())
-    show(asked.answer(seeds, betas, noun, archived, **facts), "answer")
+    beside, _, below = asked.answer(seeds, betas, noun, archived, **facts).partition(RULE)
+    show(beside.strip(), "answer")
     show_figure(figure)
+    if below:
+        show_text(below)
     show_table(tables.claims_table(asked.claims, columns(question, evidence, runs)))
     show_basis(evidence, runs)
 

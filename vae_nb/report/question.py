@@ -220,16 +220,21 @@ class Check(Outcome):
         end = self.estimate.low if upward else self.estimate.high
         return f"the same {'up' if upward else 'down'} to {self._number(end)}"
 
-    def __str__(self) -> str:
+    @property
+    def brief(self) -> str:
+        """What was measured, without interval and threshold."""
         mark = {Verdict.HOLDS: "✓", Verdict.FAILS: "✗"}.get(self.outcome, "?")
-        ends = (*self.estimate.interval, self.criterion.threshold)
-        value, low, high, threshold = map(self._number, ends)
+        value = self._number(self.estimate.value)
+        return f"{mark}\u00a0{self.criterion.read.what}: **{value}{self._unit}**"
+
+    def __str__(self) -> str:
+        low, high, threshold = map(
+            self._number, (self.estimate.low, self.estimate.high, self.criterion.threshold)
+        )
         interval = "" if self.estimate.is_exact else f" [{low}, {high}]"
         robust = f" ({self.robust})" if self.robust else ""
-        return (
-            f"{mark}\u00a0{self.criterion.read.what}: **{value}{self._unit}**{interval}, "
-            f"threshold:\u00a0{self.criterion.relation}\u00a0{threshold}{robust}"
-        )
+        relation = f"threshold:\u00a0{self.criterion.relation}\u00a0{threshold}"
+        return f"{self.brief}{interval}, {relation}{robust}"
 
 
 at_least = functools.partial(Criterion, "≥")

@@ -9,7 +9,7 @@ from vae_nb.metrics import CONTROLS, JUDGED, METRICS
 from vae_nb.metrics.controls import ranks_right
 from vae_nb.metrics.intervals import Estimate
 from vae_nb.report import templates
-from vae_nb.report.question import Claim, Question, Seeds, Verdict
+from vae_nb.report.question import Check, Claim, Question, Seeds, Verdict
 from vae_nb.runs import Run
 
 # The metrics of each table.
@@ -44,18 +44,20 @@ def cell(numbers: Numbers, name: str) -> str:
 
 
 def claims_table(claims: Iterable[Claim], columns: Mapping[str, Seeds], chapter: str = "") -> str:
-    """Claims with, for each column, the verdict, what every training says alone, and the checks.
+    """Claims with, for each column, the verdict, the check that decides it, and what is folded.
 
-    ``columns`` has the seeds by title; the verdict of a claim is that of the first. With
-    ``chapter``, each name is a link to that chapter.
+    Folded are all checks, and what every training says alone. ``columns`` has the seeds by title;
+    the verdict of a claim is that of the first. With ``chapter``, each name is a link to it.
     """
 
     def cell(claim: Claim, seeds: Seeds) -> str:
-        verdict = claim.verdict(seeds)
-        lines = [verdict.pill, *map(str, claim.checks(seeds))]
+        verdict, checks = claim.verdict(seeds), claim.checks(seeds)
+        lines = list(map(str, checks))
         if len(alone := claim.alone(seeds)) > 1:
-            lines.insert(1, dots(verdict, alone))
-        return "<br>".join(lines)
+            lines.append(dots(verdict, alone))
+        count = f"{len(checks)} tests" if len(checks) > 1 else "the test"
+        folded = f"<details><summary>{count}</summary>{'<br>'.join(lines)}</details>"
+        return f"{verdict.pill}<br>{decisive(verdict, checks).brief}{folded}"
 
     rows = []
     for claim in claims:
@@ -66,6 +68,12 @@ def claims_table(claims: Iterable[Claim], columns: Mapping[str, Seeds], chapter:
             says += f"<br>{_why_different(claim, columns)}"
         rows.append([says, *(cell(claim, seeds) for seeds in columns.values())])
     return markdown(["the report says", *columns], rows)
+
+
+def decisive(verdict: Verdict, checks: Sequence[Check]) -> Check:
+    """The first check that fails, or is undecided, where not all of them hold."""
+    wanted = Verdict.UNDECIDED if verdict is Verdict.UNDECIDED else Verdict.FAILS
+    return next((check for check in checks if check.outcome is wanted), checks[0])
 
 
 def dots(verdict: Verdict, alone: Sequence[Verdict]) -> str:
