@@ -92,7 +92,7 @@ def test_every_claim_has_a_verdict_in_its_chapter_and_on_the_page_of_claims(page
 
     def verdicts(page):
         rows = (row for row in page.select(".vae-claims tr") if row.select('[class^="verdict-"]'))
-        return {row.td.text.strip(): row.select_one('[class^="verdict-"]').text for row in rows}
+        return {row.td.text.strip()[:4]: row.select_one('[class^="verdict-"]').text for row in rows}
 
     in_chapters = {}
     for chapter in CHAPTERS:
@@ -109,7 +109,7 @@ def test_the_colophon_has_every_claim(pages):
     rows = [[td.text.strip() for td in row.select("td")] for t in tables for row in t.select("tr")]
     claims = {row[0]: row[2] for row in rows if row and re.fullmatch(r"C\d\.\d", row[0])}
     first = {
-        row.td.text.strip(): row.select_one('[class^="verdict-"]').text
+        row.td.text.strip()[:4]: row.select_one('[class^="verdict-"]').text
         for row in pages["claims"].select(".vae-claims tr")
         if row.select('[class^="verdict-"]')
     }
@@ -140,7 +140,7 @@ def test_the_first_page_shows_the_slider_then_the_questions_with_their_verdicts(
     claims = {name for row in rows for name in re.findall(r"C\d\.\d", row.text)}
     assert len(claims) == 17  # all but what the report argues in words only
     assert len(article.select("table [class^=verdict-]")) == 17
-    assert not article.select(".cell_input")
+    assert not article.select(".cell:not(.tag_injected-parameters) .cell_input")
 
 
 def test_the_chapter_on_beta_has_a_row_for_every_model_with_pictures_and_numbers(pages):
@@ -172,3 +172,83 @@ def test_nothing_comes_from_a_network(pages):
             for element in page.find_all(tag):
                 address = element.get(attribute, "")
                 assert not re.match(r"(https?:)?//", address), (name, address)
+
+
+# --- statements that occur on more than one page ---
+
+
+def words(page: BeautifulSoup) -> str:
+    return re.sub(r"\s+", " ", page.select_one("article").text)
+
+
+def row_of(page: BeautifulSoup, name: str, inside: str = "table") -> list[str]:
+    """The cells of the first row whose first cell begins with a name."""
+    rows = (row.select("td") for row in page.select(f"{inside} tbody tr"))
+    return next(
+        [re.sub(r"\s+", " ", cell.text).strip() for cell in cells]
+        for cells in rows
+        if cells and cells[0].text.strip().split(" (")[0] == name
+    )
+
+
+def of_model(model: str, column: int) -> tuple[str, str, int]:
+    """A cell of the table of models, in the chapter on beta; columns count from the end."""
+    return ("beta_tuned", model, column)
+
+
+# What is said, and where: a pattern with one number, or a cell of a table (page, row, column).
+STATEMENTS = {
+    "error of the autoencoder": [
+        ("autoencoder", r"AE: ([\d.]+)\."),
+        ("beta_zero", r"the autoencoder’s ([\d.]+)\. "),
+        of_model("AE", -8),
+    ],
+    "share of the autoencoder's samples that is recognised": [
+        ("autoencoder", r"The classifier takes (\S+ %) for characters"),
+        ("judge", "AE", -1),
+        of_model("AE", -1),
+    ],
+    "FID of the autoencoder": [
+        ("autoencoder", r"it is ([\d,]+), from the mixture"),
+        of_model("AE", -2),
+    ],
+    "FID at beta = 0": [
+        ("beta_zero", r"the FID of samples goes from ([\d,]+) to"),
+        of_model("β = 0", -2),
+    ],
+    "error at beta = 10": [
+        ("beta_ten", r"The error is ([\d.]+)\. Answering"),
+        of_model("β = 10", -7),
+    ],
+    "share of samples at beta = 0.1 that is recognised": [
+        ("beta_tuned", r"the classifier takes (\S+ %) for one"),
+        ("judge", "β = 0.1", -1),
+        of_model("β = 0.1", -1),
+    ],
+    "FID at beta = 0.1": [
+        ("beta_tuned", r"this β has ([\d,]+)\. At the lower"),
+        of_model("β = 0.1", -2),
+    ],
+    "rate at beta = 0.1": [
+        ("every_beta", "rate, nats", -1),
+        of_model("β = 0.1", -6),
+    ],
+    "share of real images that is recognised": [
+        ("judge", "real images", -1),
+        of_model("real images", -1),
+    ],
+}
+
+
+@pytest.mark.parametrize("statement", STATEMENTS)
+def test_no_page_says_a_number_that_another_denies(pages, statement):
+    found = {}
+    for place in STATEMENTS[statement]:
+        page, what, *column = place
+        if column:
+            table = ".vae-claims table:has(.vae-thumbnail)" if page == "beta_tuned" else "table"
+            value = row_of(pages[page], what, table)[column[0]]
+        else:
+            value = re.search(what, words(pages[page])).group(1)
+        found[place] = value.split(" [")[0]
+    assert len(set(found.values())) == 1 and len(found) > 1, found
