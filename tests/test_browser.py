@@ -154,7 +154,7 @@ def test_a_phone_scrolls_down_only_and_what_is_wider_says_so(visit, name):
 
 def test_something_is_wider_than_a_phone(visit):
     """Else the test above says nothing."""
-    assert visit("objective", "phone").scrolling and visit("index", "phone").scrolling
+    assert visit("objective", "phone").scrolling and visit("beta_tuned", "phone").scrolling
 
 
 @every_way
@@ -192,6 +192,39 @@ def test_the_answer_is_beside_its_figure_on_a_desktop_and_above_it_on_a_phone(op
     page.close()
 
 
+def test_answers_are_folded_until_they_are_asked_for_and_the_page_remembers(open_page):
+    page = open_page("beta_zero")
+    answer, figure = page.locator(".vae-answer"), page.locator("#fig-beta-zero-samples")
+    assert answer.is_visible() and not page.get_by_role("button", name="Show the answer").count()
+    page.get_by_role("button", name="Hide answers").click()
+    assert not answer.is_visible() and not figure.is_visible()
+    page.reload()
+    assert not answer.is_visible()
+    page.emulate_media(media="print")
+    assert answer.is_visible()
+    page.emulate_media(media="screen")
+    page.get_by_role("button", name="Show the answer").focus()
+    page.keyboard.press("Enter")
+    assert answer.is_visible() and figure.is_visible()
+    assert not page.get_by_role("button", name="Show the answer").is_visible()
+    page.get_by_role("button", name="Show all answers").click()
+    page.reload()
+    assert answer.is_visible()
+    assert page.seen_errors == []
+    page.close()
+
+
+def test_on_paper_the_tests_of_claims_are_unfolded(open_page):
+    page = open_page("claims")
+    tests = page.locator(".vae-claims details")
+    assert tests.count() >= 18 and not tests.first.evaluate("e => e.open")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert all(tests.evaluate_all("all => all.map((each) => each.open)"))
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert not any(tests.evaluate_all("all => all.map((each) => each.open)"))
+    page.close()
+
+
 def test_the_button_turns_the_page_dark_and_leaves_the_grey_levels_of_digits(open_page):
     page = open_page("beta_ten")
     digits = page.locator("#fig-beta-ten-reconstructions img")
@@ -216,7 +249,7 @@ def test_the_button_turns_the_page_dark_and_leaves_the_grey_levels_of_digits(ope
 
 
 def test_the_keyboard_scrolls_a_wide_table(open_page):
-    page = open_page("index", 390)
+    page = open_page("beta_tuned", 390)
     table = page.locator(".vae-more-right").first
     table.focus()
     page.keyboard.press("ArrowRight")

@@ -21,7 +21,7 @@ from scipy import ndimage
 from sklearn.metrics import cohen_kappa_score
 from test_explorer_export import moved_out
 
-from vae_nb import explorer
+from vae_nb import explorer, objective
 from vae_nb.explorer.export import export
 from vae_nb.explorer.widgets import script
 from vae_nb.metrics import paths
@@ -404,6 +404,58 @@ def test_kappa_is_cohen_s(open_html):
         assert found == pytest.approx(cohen_kappa_score(one, other))
     same = page.evaluate("Number.isNaN(vaeExplorer.cohensKappa([true, true], [true, true]))")
     assert same is True
+
+
+# --- What does your beta mean? ---
+
+PAGES = {0.0: "beta_zero", 0.1: "beta_tuned", 10.0: "beta_ten"}
+AS_WRITTEN = [  # half, mean over pixels, mean over latents; and the beta that this book would write
+    (False, True, True, lambda beta: beta),
+    (True, False, False, lambda beta: beta * 2 * 64 / 784),
+    (False, False, False, lambda beta: beta * 64 / 784),
+    (False, True, False, lambda beta: beta * 64),
+    (False, False, True, lambda beta: beta / 784),
+]
+
+
+def test_a_beta_is_translated_as_the_package_does(open_html):
+    page = open_html(f"<script>{script()}</script>")
+    for half, mean_pixels, mean_latents, ours in AS_WRITTEN:
+        given = {"beta": 4, "half": half, "meanPixels": mean_pixels, "meanLatents": mean_latents}
+        given |= {"pixels": 784, "latents": 64}
+        found = page.evaluate("(given) => vaeExplorer.translated(given)", given)
+        assert found["ours"] == pytest.approx(ours(4))
+        variance = objective.decoder_variance(found["ours"])
+        assert found["deviation"] == pytest.approx(variance**0.5)
+    half = page.evaluate(
+        "(beta) => vaeExplorer.translated({beta, half: true, pixels: 784, latents: 64}).ours",
+        objective.beta_of_half_squared_error(0.1),
+    )
+    assert half == pytest.approx(0.1)
+
+
+def test_the_translator_works_by_keyboard_and_says_what_it_cannot_translate(open_html):
+    page = open_html(explorer.translator(PAGES).html(), viewport={"width": 390, "height": 800})
+    answer = page.locator(".vae-answer-of")
+    assert "β = 0.102 in this book" in answer.inner_text()  # as the page's first exercise has it
+    assert "off by s = 2" in answer.inner_text()
+    assert answer.locator("a").get_attribute("href") == "beta_tuned.html"
+    assert "10/784" in page.locator(".vae-formula").inner_text()
+    page.get_by_label("their β").focus()
+    page.keyboard.press("Control+A")
+    page.keyboard.type("0")
+    assert answer.locator("a").get_attribute("href") == "beta_zero.html"
+    page.keyboard.press("Control+A")
+    page.keyboard.type("-1")
+    assert "zero or more" in answer.inner_text() and not answer.locator("a").count()
+    page.keyboard.press("Control+A")
+    page.keyboard.type("1000")
+    assert answer.locator("a").get_attribute("href") == "beta_ten.html"
+    page.get_by_role("radio", name="½ squared").focus()
+    page.keyboard.press("ArrowRight")
+    assert "no squared error" in answer.inner_text()
+    page.wait_for_function("document.querySelector('.vae-says').textContent.includes('entropy')")
+    assert page.errors == [] and page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 # --- In the book ---

@@ -9,6 +9,7 @@ from vae_nb.explorer.widgets import (
     judge_key,
     latent_pad,
     telling_codes,
+    translator,
 )
 
 __all__ = [
@@ -20,4 +21,5 @@ __all__ = [
     "judge_key",
     "latent_pad",
     "telling_codes",
+    "translator",
 ]

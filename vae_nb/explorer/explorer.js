@@ -816,9 +816,86 @@
     return chance === 1 ? NaN : (observed - chance) / (1 - chance);
   }
 
+  // --- (f) What does your beta mean? ---
+
+  // The weight of the KL over that of the summed squared error decides: both are divided by it. The
+  // course's objective has N / M times its beta there, a Gaussian decoder 2 s².
+  function translated({ beta, half, meanPixels, meanLatents, pixels, latents }) {
+    const onError = (half ? 0.5 : 1) / (meanPixels ? pixels : 1);
+    const onKl = beta / (meanLatents ? latents : 1);
+    const ratio = onKl / onError;
+    return { ours: (ratio * latents) / pixels, deviation: Math.sqrt(ratio / 2), onError, onKl };
+  }
+
+  function translator(widget, spec) {
+    const state = { error: 1, meanPixels: 0, meanLatents: 0 };
+    const { line, say } = speaker();
+    const answer = box("vae-answer-of");
+    const formula = element("p", { class: "vae-formula" });
+    const changed = (name) => (index) => {
+      state[name] = index;
+      update();
+    };
+    const choices = [
+      choice("Error:", ["squared", "½ squared", "cross-entropy"], 1, changed("error")),
+      choice("Pixels:", ["sum", "mean"], 0, changed("meanPixels")),
+      choice("KL over latents:", ["sum", "mean"], 0, changed("meanLatents")),
+    ];
+    const fields = [
+      ["their β", "beta", 4, "any"],
+      ["pixels N", "pixels", spec.pixels, 1],
+      ["latents M", "latents", 10, 1],
+    ].map(([label, name, value, step]) => {
+      const id = `vae-${unique++}`;
+      const kind = { type: "number", id, value, step, min: 0, inputmode: "decimal" };
+      const input = element("input", kind);
+      input.addEventListener("input", update);
+      state[name] = () => Number(input.value);
+      return box("vae-field", element("label", { for: id }, label), input);
+    });
+    const short = (value) => String(Number(value.toPrecision(3)));
+
+    function update() {
+      const [beta, pixels, latents] = [state.beta(), state.pixels(), state.latents()];
+      const whole = (count) => Number.isInteger(count) && count > 0;
+      formula.textContent = "";
+      if (!(beta >= 0) || !whole(pixels) || !whole(latents)) {
+        answer.textContent = "β is a number, zero or more; pixels and latents are whole numbers.";
+      } else if (state.error === 2) {
+        answer.textContent =
+          "A cross-entropy is no squared error: it has no variance, and its β is not one of this " +
+          "book. Summed over pixels and latents, its ELBO has β = 1.";
+      } else {
+        const half = state.error === 1;
+        const meanPixels = state.meanPixels === 1;
+        const meanLatents = state.meanLatents === 1;
+        const text = { beta, half, meanPixels, meanLatents, pixels, latents };
+        const { ours, deviation, onError, onKl } = translated(text);
+        const distance = (model) => Math.abs(Math.log(model.beta) - Math.log(ours));
+        const near = spec.models.reduce((a, b) => (distance(b) < distance(a) ? b : a));
+        const page = ours > 0 ? near : { beta: 0, page: spec.zero };
+        answer.replaceChildren(
+          element("strong", {}, `β = ${short(ours)} in this book. `),
+          `As a Gaussian decoder it says that a pixel is off by s = ${short(deviation)}, on a ` +
+            "scale from 0 to 1. Nearest model here: ",
+          element("a", { href: `${page.page}.html` }, `β = ${page.beta}`),
+          ".",
+        );
+        formula.textContent =
+          `β = (weight of the KL ÷ weight of the squared error) · M/N = ` +
+          `(${short(onKl)} ÷ ${short(onError)}) · ${latents}/${pixels}; s² = half of that ratio.`;
+      }
+      say(answer.textContent);
+    }
+
+    line.hidden = true;
+    widget.append(...choices, box("vae-row", ...fields), answer, formula, line);
+    update();
+  }
+
   // --- Start ---
 
-  const widgets = { latentPad, interpolate, betaSlider, draw, judge };
+  const widgets = { latentPad, interpolate, betaSlider, draw, judge, translator };
 
   function start() {
     for (const root of document.querySelectorAll(".vae-explorer:not(.is-live)")) {
@@ -830,6 +907,6 @@
     }
   }
 
-  globalThis.vaeExplorer = { start, receive, load, cohensKappa };
+  globalThis.vaeExplorer = { start, receive, load, cohensKappa, translated };
   start();
 })();

@@ -28,7 +28,7 @@ from vae_nb.explorer.export import export
 from vae_nb.figures import Column, LiveFigure
 from vae_nb.metrics.classifier import classifier, features, probabilities, recognised
 from vae_nb.metrics.paths import with_labels
-from vae_nb.models import VAE, decode, posterior, sample_prior, sampled_codes
+from vae_nb.models import PIXELS, VAE, decode, posterior, sample_prior, sampled_codes
 from vae_nb.objective import kl_divergence
 from vae_nb.runs import Run
 
@@ -44,35 +44,46 @@ class LiveWidget:
     """A widget with the static figure that stands in for it.
 
     As the last line of a cell it shows itself. ``spec`` is what the script needs but the networks,
-    ``networks`` are their JSON, by digest; both end up in one HTML output.
+    ``networks`` are their JSON, by digest; both end up in one HTML output. Without a figure it has
+    neither number nor caption, and nothing stands in for it.
     """
 
-    figure: LiveFigure
+    figure: LiveFigure | None
     spec: dict[str, Any]
-    networks: dict[str, str]
+    networks: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def html(self) -> str:
         """The whole widget as HTML: style, stand-in, description, networks, script."""
-        still = base64.b64encode(self.figure.png()).decode()
-        width = round(self.figure.figure.get_figwidth() * 96)
+        still = self._still() if self.figure else ""
         networks = "".join(
             f'<script type="text/plain" data-model="{digest}">{network}</script>\n'
             for digest, network in self.networks.items()
         )
         spec = json.dumps(self.spec).replace("</", "<\\/")  # a label must not end the script
         return (
-            f'<div class="vae-explorer">\n<style>{_packaged("explorer.css")}</style>\n'
-            f'<img class="vae-still dark-light" src="data:image/png;base64,{still}" '
-            f'width="{width}" alt="{html.escape(self.figure.alt)}">\n'
+            f'<div class="vae-explorer">\n<style>{_packaged("explorer.css")}</style>\n{still}'
             '<div class="vae-widget"></div>\n'
             f'<script type="application/json">{spec}</script>\n'
             f'{networks}<script class="vae-code">{script()}</script>\n</div>'
+        )
+
+    def _still(self) -> str:
+        assert self.figure is not None
+        png = base64.b64encode(self.figure.png()).decode()
+        return (
+            f'<img class="vae-still dark-light" src="data:image/png;base64,{png}" '
+            f'width="{round(self.figure.figure.get_figwidth() * 96)}" '
+            f'alt="{html.escape(self.figure.alt)}">\n'
         )
 
     def _ipython_display_(self) -> None:
         from IPython.display import display
 
         figure = self.figure
+        if figure is None:
+            bundle = {"text/html": self.html(), "text/plain": "a widget of the book's pages"}
+            display(bundle, raw=True)
+            return
         words = {"name": f"fig-{figure.name}", "caption": figure.caption, "alt": figure.alt}
         bundle = {"text/html": self.html(), "text/plain": figure.alt}
         display(bundle, raw=True, metadata={"text/html": {"vae_nb": words}})
@@ -227,7 +238,17 @@ def judge(pictures: Mapping[str, Tensor], dataset: Dataset, name: str, seed: int
     ]
     figure = figures.numbered(images[order], name, dataset.noun)
     spec = {"widget": "judge", "noun": dataset.noun, "sources": list(pictures), "pictures": shown}
-    return LiveWidget(figure, spec, {})
+    return LiveWidget(figure, spec)
+
+
+def translator(pages: Mapping[float, str]) -> LiveWidget:
+    """Say how another text counts, and get its beta in this book's units.
+
+    ``pages`` are the book's pages by the beta of the model that they show, zero among them.
+    """
+    models = [{"beta": beta, "page": page} for beta, page in pages.items() if beta > 0]
+    spec = {"widget": "translator", "pixels": PIXELS, "models": models, "zero": pages[0.0]}
+    return LiveWidget(None, spec)
 
 
 def judge_key(widget: LiveWidget) -> str:
