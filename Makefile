@@ -61,7 +61,8 @@ check: lint
 
 test: lint
 	@sh tests/chromium.sh
-	@status=0; $(BIN)/python -m pytest || status=$$?; sh tests/chromium.sh --check; exit $$status
+	@status=0; OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup || status=$$?; \
+		sh tests/chromium.sh --check; exit $$status
 
 verify: $(VENV)/installed
 	$(BIN)/python -m vae_nb verify

@@ -21,6 +21,16 @@ if TYPE_CHECKING:  # no test needs a browser's driver to be collected
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests run side by side: those that share the built book in one process.
+
+    Of the others, those of one file.
+    """
+    for item in items:
+        of_the_book = {"quick_book", "executed"} & set(getattr(item, "fixturenames", ()))
+        item.add_marker(pytest.mark.xdist_group("book" if of_the_book else item.path.stem))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory):
     """No test reads or writes the user's cache; all tests of a session share one."""
@@ -192,9 +202,10 @@ def quick_book(tmp_path_factory: pytest.TempPathFactory, executed) -> Path:
     root = tmp_path_factory.mktemp("repository")
     shutil.copytree(ROOT / "book", root / "book", ignore=shutil.ignore_patterns("_build"))
     (root / "vae_nb").symlink_to(ROOT / "vae_nb")
-    # Two at once, as a build runs them, the page that needs all models last.
+    # Two at once, as a build runs them (one beside other tests), and the first page last.
     pages = sorted((root / "book").glob("*.ipynb"), key=lambda path: path.stem == "index")
-    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(2) as pool:
+    at_once = 1 if "PYTEST_XDIST_WORKER" in os.environ else 2
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(at_once) as pool:
         patch.setenv("OMP_NUM_THREADS", THREADS)
         for path, ran in zip(pages, pool.map(executed, [p.stem for p in pages]), strict=True):
             shutil.copy(ran, path)
