@@ -19,12 +19,23 @@ REAL = {name: Estimate(0.5, 0.4, 0.6) for name in METRICS}
 
 
 @pytest.fixture
-def models():
-    """The archived runs of seed 0, as if they were this build's: ``(runs, numbers, real)``."""
-    rows = {
-        key: next(row for row in archive.load().of(*key) if row.recipe.seed == 0)
-        for key in report.models()
+def models(monkeypatch):
+    """The archived runs of seed 0, as if they were this build's: ``(runs, numbers, real)``.
+
+    And three seeds of the same stand for those by the report's recipe.
+    """
+    by_seed = {
+        key: {row.recipe.seed: row for row in archive.load().of(*key)} for key in report.models()
     }
+    rows = {key: of_key[0] for key, of_key in by_seed.items()}
+
+    def replication(models, real):
+        return [
+            {"real": real, **{role: by_seed[key][seed].measured for role, key in models.items()}}
+            for seed in range(3)
+        ]
+
+    monkeypatch.setattr(archive, "replication", replication)
     runs = {key: Run(row.recipe, None, None, {}, "") for key, row in rows.items()}
     for run in runs.values():
         run.__dict__["beta"] = run.recipe.beta
