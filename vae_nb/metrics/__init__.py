@@ -77,6 +77,7 @@ class Metric:
     def show(self, value: Estimate | float) -> str:
         """The value as a reader wants it: "0.0228", "97 %", without its interval and unit."""
         value = value.value if isinstance(value, Estimate) else value
+        value = max(value, self.bounds[0])  # a KL of -1e-8 is a rounding
         if self.format == "number" or math.isnan(value):
             return number(value)
         percent = ".1%" if 0.99 < value < 1 else ".0%"  # 100 % means all

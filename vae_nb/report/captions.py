@@ -39,8 +39,7 @@ def columns_of_claims(columns: Mapping[str, Mapping[str, Any]]) -> str:
 
 def classifier(real: Numbers, dataset: Dataset) -> str:
     """How good the classifier is that evaluates samples, and what it says of real images."""
-    images = len(dataset.test_images)
-    return _text("classifier", real=shown(real), noun=dataset.noun, images=images)
+    return _text("classifier", real=shown(real), noun=dataset.noun)
 
 
 def range_of_beta(vaes: Curve) -> str:
@@ -170,7 +169,7 @@ def separate_trainings(run: Run, separate: Run, curve: Curve, archived: Archive)
             if archive.objective(curve[beta], beta, run.latent_dim)
             > archived.pooled("vae", beta, "pixel_variance").value
         ],
-        cost=run.made["seconds"] / separate.made["seconds"],
+        cost=run.recipe.epochs / separate.recipe.epochs,
     )
 
 
