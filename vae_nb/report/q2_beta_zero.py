@@ -48,7 +48,7 @@ CLAIMS = (
     Claim(
         "C2.3",
         "The KL, which is not trained, keeps increasing through training.",
-        Verdict.PART,
+        Verdict.UNDECIDED,
         [
             at_least("growth", growth("this"), GROWTH),
             at_least("slope", "this.rate_slope", SLOPE),
