@@ -41,8 +41,6 @@ COLLAPSED_RATE = 1.0  # nats: a VAE whose rate is at most this carries next to n
 # Numbers that every build compares with the archive, and the tolerance of each.
 COMPARED = {"mse_sample": 0.0, "rate": 0.01, "fid_prior": 0.0, "recognised_prior": 0.01}
 REPORT = "course"  # the profile that is the report's own recipe
-# Chosen by FID on training images that were held back (benchmarks/held_back.py).
-BEST_FOR_SAMPLES = 0.1
 LEAST_SEEDS = 3  # of the report's recipe: with fewer, an interval over seeds decides nothing
 
 
