@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # no test needs a browser's driver to be collected
 ROOT = Path(__file__).resolve().parents[1]
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where tests run side by side: those that share the built book in one process.
 
