@@ -61,7 +61,7 @@ check: lint
 
 test: lint
 	@sh tests/chromium.sh
-	@status=0; OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup || status=$$?; \
+	@status=0; OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope || status=$$?; \
 		sh tests/chromium.sh --check; exit $$status
 
 verify: $(VENV)/installed

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import nbformat
 import pytest
@@ -21,15 +21,20 @@ if TYPE_CHECKING:  # no test needs a browser's driver to be collected
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run side by side: those that share the built book in one process.
+# Where tests run side by side, the files of these share one built book; others run file by file.
+OF_THE_BOOK = {"test_book.py", "test_browser.py", "test_chapters.py", "test_exercises.py"}
 
-    Of the others, those of one file.
-    """
-    for item in items:
-        of_the_book = {"quick_book", "executed"} & set(getattr(item, "fixturenames", ()))
-        item.add_marker(pytest.mark.xdist_group("book" if of_the_book else item.path.stem))
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::")[0].rpartition("/")[2]
+            return "of the book" if file in OF_THE_BOOK else file
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
