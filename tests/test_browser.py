@@ -273,7 +273,7 @@ def test_over_http_nothing_is_missing_and_no_request_leaves_the_server(browser, 
         errors, requests = _watch(page)
         page.on("response", lambda got: got.status >= 400 and errors.append(got.url))
         for name in PAGES:
-            page.goto(f"{address}{name}.html", wait_until="load")
+            page.goto(f"{address}{name}.html", wait_until="networkidle")  # a network may be loading
         page.close()
         server.shutdown()
     assert len(requests) > len(PAGES)

@@ -67,7 +67,7 @@ def test_it_classifies_digits_and_its_features_tell_real_from_broken():
         samples.fid(of_real, classifier.features(fitted, images)).value
         for images in (other, paths.blur(other, 1.0), shuffled)
     )
-    assert baseline < 0.2 * soft < soft < noise
+    assert baseline < 0.4 * soft < soft < noise
 
 
 def test_made_pictures_are_as_many_of_each_way_and_of_different_labels():

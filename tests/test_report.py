@@ -725,17 +725,21 @@ def test_an_answer_is_shown_with_figure_claims_and_basis(published, archived_run
     assert "at β = 0.1 (the report's own)" in text and figure == "the figure"
     assert below.startswith("**Is it the best β?**") and "***" not in text + below
     assert len(table.splitlines()) == 2 + len(QUESTIONS["Q4"].claims)
-    assert "over 3 trainings" in basis
+    keys = QUESTIONS["Q4"].models.values()
+    seeds = [{row.recipe.seed for row in archive.load().of(*key)} for key in keys]
+    assert f"over {len(set.intersection(*seeds))} trainings" in basis
 
 
 def test_the_basis_says_what_is_old_and_what_is_missing(published, archived_run, monkeypatch):
     run, numbers = archived_run()
+    everywhere = [row.measured.keys() for row in archive.load().of("vae", 0.1)]
+    numbers = {name: numbers[name] for name in numbers if all(name in each for each in everywhere)}
     monkeypatch.setattr(archive, "stale", lambda rows: list(rows))
     display.show_basis({"this": numbers}, {"this": run})
-    assert "by earlier code" in published[-1][1] and "lacks" not in published[-1][1]
+    assert "by earlier code" in published[-1][1] and "Not all" not in published[-1][1]
     monkeypatch.setattr(archive, "stale", lambda rows: [])
     display.show_basis({"this": numbers | {"accuracy": around(1.0, 0)}}, {"this": run})
-    assert "earlier" not in published[-1][1] and "that the archive lacks" in published[-1][1]
+    assert "earlier" not in published[-1][1] and "Not all of them" in published[-1][1]
     longer, _ = archived_run(epochs=7)
     display.show_basis({"this": numbers}, {"this": longer})
     assert "for one training of each model" in published[-1][1]
