@@ -276,3 +276,13 @@ def test_no_file_names_a_registry_or_a_path_of_one_machine():
             if MACHINE.search(line) or any(host in line for host in HOSTS):
                 found.append(f"{name}:{number}: {line.strip()[:80]}")
     assert not found, "\n".join(found)
+
+
+def test_the_files_of_tests_that_share_the_built_book_are_known():
+    """Else each of them builds it again where tests run side by side."""
+    from conftest import OF_THE_BOOK
+
+    folder = Path(__file__).parent
+    fixture = re.compile(r"def \w+\([^)]*\b(quick_book|executed)\b")
+    users = {path.name for path in folder.glob("test_*.py") if fixture.search(path.read_text())}
+    assert users == OF_THE_BOOK

@@ -120,6 +120,14 @@ def test_a_sweep_that_was_stopped_resumes(rows_made, tmp_path, monkeypatch, caps
     assert archive.read(out).claims["tests"] == report.tests()
 
 
+def test_the_commit_of_the_tests_is_kept_while_they_are_the_same(monkeypatch):
+    """Else rows that are measured later would move it behind the first measurements."""
+    monkeypatch.setattr(sweep, "_last_commit_of_claims", lambda: "another")
+    assert sweep.claims() == archive.read().claims
+    monkeypatch.setattr(report, "tests", lambda: {"C1.1": []})
+    assert sweep.claims() == {"commit": "another", "tests": {"C1.1": []}}
+
+
 def test_a_row_of_other_code_is_computed_again(rows_made, tmp_path, monkeypatch):
     monkeypatch.setenv("VAE_NB_CACHE", str(tmp_path))
     recipes = sweep.grid((), (0,), **QUICK)

@@ -474,7 +474,7 @@ def rate_distortion(
     for point in marks:
         axes.plot(point.x.value, point.y.value, "*", markersize=14, color=INK, label=point.label)
     axes.set_xscale("symlog", linthresh=5)  # most points lie above 5 nats
-    axes.set(xlim=(-0.6, None), ylim=(-0.008, None))  # room for the labels below
+    axes.set(xlim=(-0.6, None), ylim=(-0.008, None))  # space for the labels below
     high = axes.get_xlim()[1]
     _ticks(axes, [tick for tick in (0, 2, 5, 10, 30, 100, 300, 1000) if tick <= high])
     axes.set(xlabel="rate, nats", ylabel="distortion (squared error)")

@@ -1,5 +1,6 @@
 // The live explorer: widgets that run the fitted networks in the reader's browser, or let the reader
-// judge what they drew, without server or library. vae_nb/explorer/widgets.py writes what they read. Only one job runs in a frame.
+// judge what they drew, without server or library. vae_nb/explorer/widgets.py writes what they read.
+// Only one job runs in a frame.
 
 (() => {
   "use strict";
@@ -717,11 +718,7 @@
       ask();
     });
     const results = box("vae-results");
-    const asked = box(
-      "vae-row is-judge",
-      large.figure,
-      box("vae-buttons", yes, no, back),
-    );
+    const asked = box("vae-row is-judge", large.figure, box("vae-buttons", yes, no, back));
     const again = button("judge them again", () => {
       answers.length = 0;
       ask();
@@ -829,8 +826,7 @@
 
   function translator(widget, spec) {
     const state = { error: 1, meanPixels: 0, meanLatents: 0 };
-    const { line, say } = speaker();
-    const answer = box("vae-answer-of");
+    const answer = element("p", { class: "vae-says vae-answer-of", role: "status" });
     const formula = element("p", { class: "vae-formula" });
     const changed = (name) => (index) => {
       state[name] = index;
@@ -885,11 +881,9 @@
           `β = (weight of the KL ÷ weight of the squared error) · M/N = ` +
           `(${short(onKl)} ÷ ${short(onError)}) · ${latents}/${pixels}; s² = half of that ratio.`;
       }
-      say(answer.textContent);
     }
 
-    line.hidden = true;
-    widget.append(...choices, box("vae-row", ...fields), answer, formula, line);
+    widget.append(...choices, box("vae-row", ...fields), answer, formula);
     update();
   }
 

@@ -340,7 +340,7 @@ def _latents(run: Run, count: int) -> dict[str, Any]:
         label = f"latent {index} ({unit.format(float(activity[index]))})"
         low, high = round(min(low, -SPAN), 2), round(max(high, SPAN), 2)
         axes.append({"index": index, "label": label, "low": low, "high": high})
-    # A long name of a class leaves no room in the plane: then its number.
+    # A long name of a class does not fit into the plane: then its number.
     marks = classes if max(map(len, classes)) <= 3 else list(map(str, range(len(classes))))
     places = codes[:POINTS, [axis["index"] for axis in axes[:2]]].tolist()
     points = [

@@ -105,9 +105,12 @@ def reads(model: str, beta: float) -> set[str]:
 
 
 def tests() -> dict[str, list[Any]]:
-    """The tests of all claims, by claim: what is read, its relation, and the threshold."""
+    """The tests of all claims, by claim: what is read, and from where, relation and threshold."""
     return {
-        claim.name: [[each.read.what, each.relation, each.threshold] for each in claim.criteria]
+        claim.name: [
+            [each.read.what, list(each.read.reads), each.relation, each.threshold]
+            for each in claim.criteria
+        ]
         for claim in CLAIMS
     }
 

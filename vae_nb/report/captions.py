@@ -182,7 +182,7 @@ def _far_rates(
     """
     rates = [(b, curve[b]["rate"].value, archived.pooled("vae", b, "rate").value) for b in betas]
     some = [each for each in rates if max(each[1:]) > SMALL_RATE]
-    some.sort(key=lambda each: each[1] / each[2])
+    some.sort(key=lambda each: each[1] / max(each[2], 1e-9))  # a rate may be rounded below 0
     return [some[0], some[-1]] if len(some) > 1 else []
 
 

@@ -9,6 +9,7 @@ rank the controls right decide a claim (see ``metrics.controls``).
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import enum
 import functools
@@ -31,9 +32,9 @@ class Outcome:
     """What templates ask of a check or of a verdict: ``{% if checks.share.holds %}``."""
 
     @property
+    @abc.abstractmethod
     def outcome(self) -> Verdict:
         """The verdict."""
-        raise NotImplementedError
 
     holds = property(lambda self: self.outcome is Verdict.HOLDS)
     part = property(lambda self: self.outcome is Verdict.PART)  # of a claim only

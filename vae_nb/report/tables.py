@@ -118,10 +118,11 @@ def findings(questions: Mapping[str, Question], columns: Mapping[str, Mapping[st
         if not (asks := templates.macro("findings.md", "asks", question=name)):
             continue  # the report has no such question
         decides = next(iter(columns[name].values()))
-        verdicts = [(claim, claim.verdict(decides)) for claim in question.claims]
-        as_expected = all(verdict is claim.expected for claim, verdict in verdicts)
-        pills = " ".join(f"{claim.name}\u00a0{verdict.pill}" for claim, verdict in verdicts)
-        found = templates.macro("findings.md", "finding", question=name) if as_expected else ""
+        claims = {claim.name: claim.verdict(decides) for claim in question.claims}
+        checks = {key: each.check(decides) for key, each in question.criteria.items()}
+        facts = {"question": name, "claims": claims, "checks": checks}
+        found = templates.macro("findings.md", "finding", **facts)
+        pills = " ".join(f"{claim}\u00a0{verdict.pill}" for claim, verdict in claims.items())
         answer = f"{found}<br>{pills}" if found else pills
         rows.append([f"[{asks}]({question.chapter}.ipynb)", answer])
     return markdown(["the report asks", "we find"], rows)
