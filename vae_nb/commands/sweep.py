@@ -7,7 +7,8 @@
     vae-nb sweep --scheduler                    # an embedded dask cluster
     vae-nb sweep --scheduler tcp://head:8786    # a dask cluster of many machines
 
-Finished rows are cached, so that a sweep that was stopped resumes. On a cluster the workers need no
+Finished rows are cached, so that a sweep that was stopped resumes; rows of the book's archive that
+today's code made are taken from there. On a cluster the workers need no
 shared disk: each sends its row back, and a row whose worker died is computed again by another one.
 The table is one JSON file with a row for each run: recipe, every measured number with its interval,
 two small pictures, how the run was made, and digests of the code behind weights and measurements.
@@ -123,12 +124,21 @@ _held = functools.cache(data.load)  # a set is asked for with every recipe: read
 
 
 def unfinished(recipes: Sequence[Recipe]) -> list[Recipe]:
-    """Those whose row is not cached; changes nothing."""
-    return [each for each in recipes if not cache.is_cached(_place(each), ["row"])]
+    """Those whose row is neither archived nor cached; changes nothing."""
+    kept = _archived()
+    return [e for e in recipes if e not in kept and not cache.is_cached(_place(e), ["row"])]
+
+
+@functools.cache
+def _archived() -> dict[Recipe, dict[str, Any]]:
+    """The rows of the book's archive that were made by today's code, as they are written there."""
+    stale = {row.recipe for row in archive.stale(archive.read().rows)}
+    rows = {Recipe(**row["recipe"]): row for row in json.loads(archive.ARCHIVE.read_text())["runs"]}
+    return {recipe: row for recipe, row in rows.items() if recipe not in stale}
 
 
 def sweep(recipes: Sequence[Recipe], cluster: Any = None) -> Iterator[dict[str, Any]]:
-    """The row of each recipe, the cached ones first; each new one is cached before it is given.
+    """The row of each recipe, the finished ones first; each new one is cached before it is given.
 
     ``cluster`` is a ``dask.distributed.Client``; without one the rows are computed here, in order.
     """
@@ -142,6 +152,8 @@ def sweep(recipes: Sequence[Recipe], cluster: Any = None) -> Iterator[dict[str, 
 
 
 def _cached(recipe: Recipe, compute: Any) -> dict[str, Any]:
+    if archived := _archived().get(recipe):
+        return archived
     return cache.values(_place(recipe), ["row"], lambda _: {"row": compute()})["row"]
 
 
