@@ -18,10 +18,11 @@ export VAE_NB_BETA := $(value BETA)
 export VAE_NB_ARGS := $(value ARGS)
 unexport CHAPTER BETA ARGS
 
-.PHONY: help book pdf lint check test verify sweep rerun exercises clean distclean
+.PHONY: help book lab pdf lint check test verify sweep rerun exercises picture canary clean distclean
 
 help:
 	@echo "make book                               install into .venv and build the report"
+	@echo "make lab                                open the chapters in JupyterLab"
 	@echo "make pdf                                print the report as one PDF (needs Chromium)"
 	@echo "make rerun CHAPTER=beta_ten BETA=0.5    run a chapter with another beta, as a page;"
 	@echo "                                        BETA=\"0.5 1 2\" compares several,"
@@ -34,6 +35,10 @@ help:
 	@echo "make verify                             compare the verdicts with those of the prose"
 	@echo "make sweep                              train and measure all of the archive again (most of"
 	@echo "                                        a day; resumes where it was stopped)"
+	@echo "make picture                            take the README's picture of the built first page"
+	@echo "                                        (needs Chromium)"
+	@echo "make canary                             try the newest Jupyter Book on a copy of the book;"
+	@echo "                                        says what it found, and never fails"
 	@echo "make clean                              remove built pages and re-runs; trained models"
 	@echo "                                        (in the user's cache) and .venv stay"
 	@echo "make distclean                          remove .venv as well"
@@ -45,6 +50,9 @@ book: $(VENV)/installed
 	$(BIN)/jupyter-book build book/
 	@echo
 	@echo "The report: $$PWD/book/_build/html/index.html"
+
+lab: $(VENV)/installed-lab
+	$(BIN)/jupyter lab book/index.ipynb
 
 pdf: $(VENV)/installed
 	$(BIN)/python -m vae_nb pdf
@@ -79,6 +87,12 @@ rerun: $(VENV)/installed
 exercises: $(VENV)/installed
 	@$(BIN)/python -m vae_nb exercises
 
+picture: $(VENV)/installed-test
+	$(BIN)/python tests/picture.py
+
+canary:
+	@$(PYTHON) tests/canary.py
+
 clean:
 	rm -rf book/_build rerun build dist vae_nb.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find book tests vae_nb -name __pycache__ -prune -exec rm -rf {} +
@@ -98,6 +112,10 @@ $(VENV)/created:
 $(VENV)/installed: $(VENV)/created pyproject.toml constraints.txt
 	$(PIP_INSTALL) -e .
 	@touch $@
+
+$(VENV)/installed-lab: $(VENV)/created pyproject.toml constraints.txt
+	$(PIP_INSTALL) -e ".[lab]"
+	@touch $@ $(VENV)/installed
 
 $(VENV)/installed-test: $(VENV)/created pyproject.toml constraints.txt
 	$(PIP_INSTALL) -e ".[test]"

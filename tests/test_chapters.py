@@ -74,6 +74,19 @@ def test_prose_has_no_typed_results(name):
     assert set(re.findall(r"(?<!C)\b\d+\.\d+(?:e-?\d+)?", prose)) <= allowed
 
 
+@pytest.mark.parametrize("name", PAGES)
+def test_jupyterlab_folds_what_the_book_folds(name):
+    notebook = nbformat.read(BOOK / f"{name}.ipynb", as_version=4)
+    for cell in notebook.cells:
+        tags, folded = set(cell.metadata.get("tags", [])), cell.metadata.get("jupyter", {})
+        solution, code = "solution" in tags, cell.cell_type == "code"
+        hidden = solution or bool(tags & {"hide-input", "remove-input", "remove-cell"})
+        # A box that the extension for MyST folds itself; and parameters are there to be changed.
+        own = not code and ":class: dropdown" in cell.source or "parameters" in tags
+        assert folded.get("source_hidden", False) == (hidden and not own), cell.id
+        assert folded.get("outputs_hidden", False) == (solution and code), cell.id
+
+
 def test_figure_names_are_unique():
     names = [
         found

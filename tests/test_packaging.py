@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shutil
 import subprocess
@@ -201,6 +202,27 @@ def test_conda_environment_is_the_project_under_its_constraints():
     name, _, version = python.partition("=")
     assert name == "python"
     assert Version(version) in SpecifierSet(PROJECT["requires-python"])
+
+
+def test_the_environment_of_tests_and_of_binder_has_all_of_jupyterlab():
+    extras = PROJECT["optional-dependencies"]
+    assert set(extras["lab"]) <= set(extras["test"])
+    assert any(line.startswith("jupyterlab>") for line in extras["lab"])
+
+
+def test_workflow_and_container_call_what_make_has():
+    targets = set(re.findall(r"^([\w./()$-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = {target.replace("$(VENV)", ".venv") for target in targets}
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "book.yml").read_text())
+    steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
+    called = [step["run"] for step in steps if "run" in step]
+    container = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
+    called.append(container["postCreateCommand"])
+    assert {"make test", "make book", "make verify"} <= set(called)
+    assert all(command.removeprefix("make ") in targets for command in called)
+    (published,) = (s for s in steps if s.get("uses", "").startswith("actions/upload-pages"))
+    assert published["with"]["path"] == "book/_build/html"
+    assert (ROOT / ".devcontainer" / container["build"]["dockerfile"]).is_file()
 
 
 def test_the_running_python_and_ruff_agree_with_the_declared_one():
