@@ -16,7 +16,7 @@ from sklearn.decomposition import PCA
 from test_book import CHAPTERS as OF_THE_REPORT
 
 from vae_nb.__main__ import main
-from vae_nb.commands import exercises
+from vae_nb.commands import exercises, plain
 
 BOOK = Path(__file__).resolve().parents[1] / "book"
 CHAPTERS = (*OF_THE_REPORT, "every_beta", "objective")
@@ -199,7 +199,9 @@ def test_a_student_gets_every_exercise_and_nothing_of_a_solution(name):
         assert line in own or len(line) < 12 or line not in text, line
     assert "{solution" not in text
     empty = [cell.source for cell in student.cells if cell.id in taken]
-    assert empty.count("# your code") == len(coding(name))
+    assert sum(source.startswith("# your code") for source in empty) == len(coding(name))
+    checked = [label for label in coding(name) if label in exercises.CHECKED]
+    assert sum("# exercises.check(" in source for source in empty) == len(checked)
 
 
 def test_a_solution_that_would_reach_students_is_refused():
@@ -214,6 +216,162 @@ def test_a_solution_that_would_reach_students_is_refused():
     ]
     with pytest.raises(ValueError, match="with an exercise before them"):
         exercises.without_solutions(nbformat.v4.new_notebook(cells=pair))
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_a_student_reads_plain_markdown_with_links_that_lead_somewhere(name, tmp_path):
+    names = [f"{each}.ipynb" for each in CHAPTERS]
+    student = exercises.for_students(read(name), BOOK, tmp_path, names)
+    text = "\n".join(cell.source for cell in student.cells if cell.cell_type == "markdown")
+    assert not re.findall(r"^:::|^:label:|^```\{|\{[a-z:]+\}`", text, flags=re.MULTILINE)
+    assert text.count("### Exercise `ex-") == text.count("<summary>Hint</summary>")
+    assert text.count("### Exercise `ex-") == len(labels(read(name), "exercise"))
+    links = re.findall(r"\[[^\]]+\]\((?!http)([^)#]+)", text)
+    assert links
+    for link in links:
+        assert link in names or (tmp_path / link).resolve().is_file(), link
+
+
+@pytest.mark.parametrize("name", OF_THE_REPORT)
+def test_a_student_sees_the_figure_and_not_the_answer(name):
+    student = exercises.for_students(read(name), BOOK, BOOK)
+    text = "\n".join(cell.source for cell in student.cells)
+    assert "report.answer" not in text and "Takeaway" not in text and "Think first" in text
+    (own,) = (cell for cell in student.cells if "answer" in cell.metadata.get("tags", []))
+    assert own.source.splitlines()[-1] in ("figure", "pair")
+    summary = text.partition("## Summary")[2]
+    assert "Your summary" in summary and "\n- " not in summary
+
+
+def test_citations_and_terms_become_words():
+    text = "A {term}`VAE` {cite:p}`burda2016` as {cite:t}`lucas2019` say, {term}`nats <nat>`."
+    assert plain.markdown(text, BOOK, BOOK) == (
+        "A VAE (Burda et al., 2016) as Lucas et al. (2019) say, nats."
+    )
+    with pytest.raises(ValueError, match="the role numref has no plain form"):
+        plain.markdown("{numref}`ex-a`", BOOK, BOOK)
+    with pytest.raises(ValueError, match="the directive figure has no plain form"):
+        plain.markdown(":::{figure} a.png\ntext\n:::", BOOK, BOOK)
+
+
+def numbers_that_are_right() -> dict[str, dict[str, float]]:
+    from vae_nb import data
+
+    images = data.load("MNIST")
+    train, test = (part.flatten(1).numpy() for part in (images.train_images, images.test_images))
+    model = PCA(64, svd_solver="covariance_eigh").fit(train)
+    median = np.quantile(train, 0.5, axis=0, method="lower")
+
+    def error(picture) -> float:
+        return float(np.mean((test - picture) ** 2))
+
+    return {
+        "ex-autoencoder-linear": {"pca": error(model.inverse_transform(model.transform(test)))},
+        "ex-beta-ten-price": {"nats": 0.067 / (10 / 64)},
+        "ex-beta-ten-constant": {
+            "mean": error(train.mean(0)),
+            "median": error(median),
+            "no_ink": error(0.0),
+        },
+        "ex-interpolation-sphere": {"straight": math.sqrt(32), "sphere": 8.0},
+        "ex-objective-units": {"beta": 4 / (784 / 2) * 10, "s": 2.0},
+    }
+
+
+def test_numbers_of_students_are_checked_and_not_told(capsys):
+    right = numbers_that_are_right()
+    assert right.keys() == exercises.CHECKED.keys()
+    for label, numbers in right.items():
+        for factor, agreed in ((1.0, True), (1.008, True), (1.08, False), (0.92, False)):
+            exercises.check(label, **{name: factor * value for name, value in numbers.items()})
+            lines = capsys.readouterr().out.splitlines()
+            assert len(lines) == len(numbers) + 1 and "was not checked" in lines[-1]
+            for line in lines[:-1]:
+                assert line.endswith("agrees with ours") == agreed, (label, factor)
+                assert not re.search(r"0\.0|\d{3}", line)
+    exercises.check("ex-objective-units", s=-2.0)
+    said = capsys.readouterr().out
+    assert "s, the decoder's standard deviation: does not agree" in said
+    assert "beta, β in the units of this book: not given, not checked" in said
+
+
+@pytest.mark.parametrize(
+    ("label", "numbers", "message"),
+    [
+        ("ex-objective-elbo", {}, "has no number to check; those that have: ex-autoencoder-linear"),
+        ("ex-objective-units", {"b": 1}, "has no number 'b'; it has beta, s"),
+        ("ex-objective-units", {"s": ...}, "s = Ellipsis is not a finite number"),
+        ("ex-objective-units", {"s": math.nan}, "s = nan is not a finite number"),
+    ],
+)
+def test_what_cannot_be_checked_is_said(label, numbers, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        exercises.check(label, **numbers)
+
+
+def worked(*cells: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    return nbformat.v4.new_notebook(cells=list(cells))
+
+
+def ran(source: str, text: str = "") -> nbformat.NotebookNode:
+    outputs = [nbformat.v4.new_output("stream", name="stdout", text=text)] if text else []
+    return nbformat.v4.new_code_cell(source, execution_count=1, outputs=outputs)
+
+
+def test_a_hand_in_is_all_notebooks_with_their_outputs(tmp_path, capsys):
+    text = nbformat.v4.new_markdown_cell
+    first = worked(text("# One"), ran("print(6 * 7)", "42\n"), text("*Your answer:*"))
+    second = worked(
+        text("# Two"), nbformat.v4.new_code_cell("# your code\n\n# a hint"), text("Mine")
+    )
+    paths = [tmp_path / "one.ipynb", tmp_path / "two.ipynb"]
+    for path, notebook in zip(paths, (first, second), strict=True):
+        nbformat.write(notebook, path)
+    output = tmp_path / "all.ipynb"
+    assert main(["handin", *map(str, paths), "--output", str(output)]) == 0
+    assert "2 of its cells for answers are still empty" in capsys.readouterr().out
+    merged = nbformat.read(output, as_version=4)
+    nbformat.validate(merged)
+    assert [cell.source for cell in merged.cells] == [
+        cell.source for each in (first, second) for cell in each.cells
+    ]
+    assert merged.cells[1].outputs[0].text == "42\n"
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        (nbformat.v4.new_code_cell("x = 1"), "the cell 'x = 1' was not run; run all cells"),
+        (
+            nbformat.v4.new_code_cell(
+                "1 / 0",
+                execution_count=1,
+                outputs=[nbformat.v4.new_output("error", ename="ZeroDivisionError")],
+            ),
+            "the cell '1 / 0' ended in an error",
+        ),
+    ],
+)
+def test_a_hand_in_that_was_not_run_is_refused(cell, message, tmp_path, capsys):
+    nbformat.write(worked(cell), tmp_path / "one.ipynb")
+    assert main(["handin", str(tmp_path / "one.ipynb"), "--output", str(tmp_path / "a.ipynb")]) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "a.ipynb").exists()
+    assert main(["handin", str(tmp_path / "one.ipynb"), "--output", "a.txt"]) == 1
+    assert "--output a.txt is not allowed: it must end in .pdf or .ipynb" in capsys.readouterr().err
+
+
+@pytest.mark.browser
+def test_a_hand_in_prints_text_outputs_and_formulas(tmp_path, chromium):
+    from pypdf import PdfReader
+
+    formula = nbformat.v4.new_markdown_cell("# Mine\n\nBy $\\sqrt{32}$ it is shorter.")
+    nbformat.write(worked(formula, ran("print(6 * 7)", "forty-two\n")), tmp_path / "one.ipynb")
+    output = tmp_path / "hand-in.pdf"
+    assert main(["handin", str(tmp_path / "one.ipynb"), "--output", str(output)]) == 0
+    text = "\n".join(page.extract_text() for page in PdfReader(output).pages)
+    assert "Mine" in text and "forty-two" in text and "it is shorter" in text
+    assert "sqrt" not in text  # it is a formula
 
 
 def test_the_command_writes_chapters_for_students_and_keeps_their_work(tmp_path, capsys):

@@ -18,6 +18,7 @@ COMMANDS = {
     "sweep": "train and measure a grid of betas with several seeds, as one table",
     "verify": "compare the verdicts with those that the chapters were written for",
     "exercises": "write the chapters for students, without the solutions",
+    "handin": "make one PDF, or one notebook, of worked exercises",
     "pdf": "print the whole book as one PDF, by Chromium",
     "cache": "list, measure or clear out what is kept on disk",
 }
