@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from unittest import mock
 
 import torch
@@ -125,3 +126,13 @@ def widgets() -> dict[str, LiveWidget]:
             "beta": explorer.beta_slider(a_run("multi_rate"), "test-beta"),
             "draw": explorer.draw(runs, "test-draw"),
         }
+
+
+# Lowest at .1; the reader walks over five points.
+MEASURED = {0.001: 400.0, 0.01: 150.0, 0.1: 80.0, 1.0: 500.0, 10.0: 800.0}
+
+
+@functools.cache
+def drawn_first() -> LiveWidget:
+    ticks = (0.001, 0.1, 10)
+    return explorer.draw_first(MEASURED, "test-first", "β", "FID", ticks, math.log10)

@@ -8,9 +8,11 @@ import torch
 from explorer_examples import (
     BETAS,
     CODE,
+    MEASURED,
     PIXEL,
     a_run,
     codes,
+    drawn_first,
     few_images,
     images,
     judged,
@@ -482,3 +484,76 @@ def test_the_first_picture_is_there_within_a_second(open_html, tmp_path):
         wait_for_picture(page, LARGE)
         times.append(page.evaluate("performance.now()"))
     assert min(times) < 1000  # milliseconds after the page was asked for
+
+
+# --- Draw the curve first ---
+
+
+def drawing(page) -> dict:
+    """Guess and measured curve, as lists of places; and what is said."""
+    paths = page.evaluate(
+        """() => [".vae-guess", ".vae-curve"].map((kind) => {
+            const path = document.querySelector(kind);
+            return [path.getAttribute("visibility") ?? "visible", path.getAttribute("d")];
+        })"""
+    )
+
+    def places(d):
+        pairs = (d or "").removeprefix("M").split("L")
+        return [tuple(map(float, pair.split(","))) for pair in pairs if pair]
+
+    (_, mine), (seen, its) = paths
+    said = page.locator(".vae-says").inner_text()
+    return {"mine": places(mine), "its": places(its), "seen": seen == "visible", "said": said}
+
+
+def test_a_curve_is_drawn_by_pointer_and_the_measured_one_comes_when_asked(open_html):
+    page = open_html(drawn_first().html())
+    show = page.get_by_role("button", name="show what was measured")
+    assert show.is_disabled() and not drawing(page)["seen"]
+    box = page.locator(".vae-chart").bounding_box()
+    width, height = box["width"], box["height"]
+    page.mouse.move(box["x"] + 0.2 * width, box["y"] + 0.3 * height)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.95 * width, box["y"] + 0.3 * height)  # points are passed by
+    page.mouse.up()
+    mine = drawing(page)["mine"]
+    assert len(mine) == len(MEASURED) and len({round(y) for _, y in mine}) == 1
+    assert mine[0][1] == pytest.approx(0.3 * 220, abs=2)  # of the view box
+    assert not drawing(page)["seen"]
+    show.click()
+    found = drawing(page)
+    assert found["seen"] and [x for x, _ in found["its"]] == pytest.approx([x for x, _ in mine])
+    zero = 220 - 38  # the axis
+    heights = [zero - y for _, y in found["its"]]
+    assert [h / heights[-1] for h in heights] == pytest.approx([y / 800 for y in MEASURED.values()])
+    page.wait_for_function("document.querySelector('.vae-says').textContent.includes('lowest')")
+    assert "measured at 0.1" in drawing(page)["said"]
+    page.get_by_role("button", name="draw again").click()
+    assert drawing(page)["mine"] == [] and not drawing(page)["seen"] and show.is_disabled()
+
+
+def test_a_curve_is_drawn_by_keyboard_and_its_error_is_said(open_html):
+    page = open_html(drawn_first().html())
+    dot = page.get_by_role("slider")
+    dot.focus()
+    page.keyboard.press("ArrowUp")
+    for key in ("ArrowRight", "ArrowRight", "PageDown", "ArrowRight", "PageUp", "ArrowRight"):
+        page.keyboard.press(key)
+    assert dot.get_attribute("aria-valuetext").startswith("β 10: you say ")
+    heights = [-y for _, y in drawing(page)["mine"]]
+    assert len(heights) == 5 and heights[0] == heights[1] and heights.index(min(heights)) == 2
+    page.get_by_role("button", name="show what was measured").click()
+    page.wait_for_function("document.querySelector('.vae-says').textContent.includes('lowest')")
+    scale = 880 / (220 - 38 - 6)  # of the axis to its top
+    own = [(220 - 38 + y) * scale for y in heights]
+    off = np.mean([abs(a - b) for a, b in zip(own, MEASURED.values(), strict=True)])
+    said = drawing(page)["said"]
+    assert f"off by {float(f'{off:.2g}'):g} on average" in said
+    assert "yours at 0.1, measured at 0.1" in said
+
+
+def test_without_script_there_are_empty_axes_to_draw_into(open_html):
+    page = open_html(drawn_first().html(), java_script_enabled=False)
+    still = page.locator(".vae-still")
+    assert still.is_visible() and still.get_attribute("alt") == "Empty axes: β across, FID up."

@@ -292,6 +292,17 @@ def numbered(images: Tensor, name: str, noun: str = "digit", columns: int = 6) -
 
 
 @_styled
+def empty_axes(
+    name: str, across: str, up: str, ticks: Sequence[tuple[str, float]], top: float
+) -> LiveFigure:
+    """Axes to draw into; ``ticks`` lie at shares of the width of ``across``, ``up`` ends at top."""
+    figure, axes = _plot(3.2)
+    axes.set(xlabel=across, ylabel=up, xlim=(0, 1), ylim=(0, 1.1 * top))
+    axes.set_xticks([place for _, place in ticks], [label for label, _ in ticks])
+    return _live(figure, name, "empty_axes", across=across, up=up)
+
+
+@_styled
 def picture_strip(rows: Mapping[str, Sequence[str]], name: str, finding: str) -> LiveFigure:
     """Rows of small pictures, PNGs in base64 by label, as the archive keeps them."""
     columns = max(map(len, rows.values()))

@@ -28,7 +28,8 @@
   }
 
   function start() {
-    const answers = [...document.querySelectorAll(".cell.tag_answer > .cell_output")];
+    const folded = ":is(.tag_answer, .tag_measured)"; // answers, and figures to be drawn first
+    const answers = [...document.querySelectorAll(`.cell${folded} > .cell_output`)];
     const titles = document.querySelectorAll(".admonition > .admonition-title");
     const boxes = [...titles].filter((title) => title.textContent.trim() === "Think first");
     if (!answers.length || !boxes.length) return;

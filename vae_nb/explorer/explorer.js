@@ -887,9 +887,131 @@
     update();
   }
 
+  // --- (g) Draw the curve first ---
+
+  // The reader drags over the axes, or walks from point to point by the arrow keys and lifts each.
+  // The measured curve comes on top when it is asked for.
+  function drawFirst(widget, spec) {
+    const { points, ticks, across, up } = spec;
+    const [width, height, left, bottom] = [340, 220, 52, 38];
+    const top = 1.1 * Math.max(...points.map(([, , value]) => value));
+    const toX = (place) => left + 10 + (width - left - 24) * place;
+    const toY = (value) => 6 + (height - bottom - 6) * (1 - value / top);
+    const guess = points.map(() => null);
+    const { line, say } = speaker();
+    let at = 0;
+
+    const text = (x, y, words, anchor) => element("text", { x, y, "text-anchor": anchor }, words);
+    const short = (value) => String(Number(value.toPrecision(2)));
+    const drawn = element("path", { class: "vae-guess" });
+    const measured = element("path", { class: "vae-curve", visibility: "hidden" });
+    measured.setAttribute("d", `M${points.map(([, x, y]) => `${toX(x)},${toY(y)}`).join("L")}`);
+    const dot = element("circle", {
+      class: "vae-here",
+      r: 6,
+      tabindex: 0,
+      role: "slider",
+      "aria-label": `${up}, at the point that the left and right arrow keys choose`,
+      "aria-valuemin": 0,
+      "aria-valuemax": short(top),
+    });
+    const svg = element(
+      "svg",
+      { class: "vae-chart is-drawn", viewBox: `0 0 ${width} ${height}` },
+      element("path", { class: "vae-axis", d: `M${left},4V${toY(0)}H${width - 4}` }),
+      ...ticks.map(([label, place]) => text(toX(place), toY(0) + 15, label, "middle")),
+      ...[0, 0.5, 1].map((n) => (n * top) / 1.1).map((y) => text(left - 5, toY(y) + 4, short(y), "end")),
+      text((left + width) / 2, height - 3, across, "middle"),
+      measured,
+      drawn,
+      dot,
+    );
+
+    function put(index, value, from = index) {
+      // A quick stroke passes points by: they lie on the line between its ends.
+      const [first, last] = [Math.min(index, from), Math.max(index, from)];
+      for (let n = first; n <= last; n++) {
+        const share = from === index ? 1 : (n - from) / (index - from);
+        const start = guess[from] ?? value;
+        guess[n] = Math.min(top, Math.max(0, start + share * (value - start)));
+      }
+      at = index;
+      refresh();
+    }
+
+    function refresh() {
+      const given = points.flatMap(([, x], n) => (guess[n] === null ? [] : [[x, guess[n]]]));
+      const path = given.map(([x, y]) => `${toX(x)},${toY(y)}`).join("L");
+      drawn.setAttribute("d", path && `M${path}`);
+      const here = guess[at] ?? top / 2.2;
+      dot.setAttribute("cx", toX(points[at][1]));
+      dot.setAttribute("cy", toY(here));
+      dot.setAttribute("aria-valuenow", short(here));
+      const words = `${across} ${points[at][0]}: you say ${short(here)}`;
+      dot.setAttribute("aria-valuetext", words);
+      show.disabled = given.length < points.length / 2;
+      if (guess[at] !== null) say(`${words}.`);
+    }
+
+    function reveal() {
+      measured.setAttribute("visibility", "visible");
+      const both = points.flatMap(([, , y], n) => (guess[n] === null ? [] : [[guess[n], y]]));
+      const off = both.reduce((sum, [mine, its]) => sum + Math.abs(mine - its), 0) / both.length;
+      const least = (of) => {
+        const known = points.flatMap((point, n) => (of(point, n) === null ? [] : [n]));
+        return points[known.reduce((a, b) => (of(points[b], b) < of(points[a], a) ? b : a))][0];
+      };
+      say(
+        `Yours is off by ${short(off)} on average. Its lowest point: yours at ` +
+          `${least((_, n) => guess[n])}, measured at ${least(([, , y]) => y)}.`,
+      );
+    }
+
+    const show = button("show what was measured", reveal);
+    const again = button("draw again", () => {
+      guess.fill(null);
+      measured.setAttribute("visibility", "hidden");
+      say("");
+      refresh();
+    });
+
+    const place = (event) => {
+      const box = svg.getBoundingClientRect();
+      const x = ((event.clientX - box.left) * width) / box.width;
+      const y = ((event.clientY - box.top) * height) / box.height;
+      const distance = ([, where]) => Math.abs(toX(where) - x);
+      const index = points.reduce((a, p, n) => (distance(p) < distance(points[a]) ? n : a), 0);
+      return [index, top * (1 - (y - 6) / (height - bottom - 6))];
+    };
+    drag(
+      svg,
+      (event) => put(...place(event)),
+      (event) => put(...place(event), at),
+    );
+    const steps = { ArrowUp: top / 40, ArrowDown: -top / 40, PageUp: top / 8, PageDown: -top / 8 };
+    dot.addEventListener("keydown", (event) => {
+      const side = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      if (!side && !steps[event.key]) return;
+      event.preventDefault();
+      if (side) {
+        const next = Math.min(points.length - 1, Math.max(0, at + side));
+        guess[next] ??= guess[at];
+        at = next;
+        refresh();
+      } else put(at, (guess[at] ?? top / 2.2) + steps[event.key]);
+    });
+    const caption = element("figcaption", {}, `${up}. Drag over the axes to draw.`);
+    widget.append(
+      element("figure", { class: "vae-chart-box is-wide" }, caption, svg),
+      box("vae-buttons", show, again),
+      line,
+    );
+    refresh();
+  }
+
   // --- Start ---
 
-  const widgets = { latentPad, interpolate, betaSlider, draw, judge, translator };
+  const widgets = { latentPad, interpolate, betaSlider, draw, judge, translator, drawFirst };
 
   function start() {
     for (const root of document.querySelectorAll(".vae-explorer:not(.is-live)")) {

@@ -14,7 +14,8 @@ import functools
 import hashlib
 import html
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -238,6 +239,31 @@ def judge(pictures: Mapping[str, Tensor], dataset: Dataset, name: str, seed: int
     ]
     figure = figures.numbered(images[order], name, dataset.noun)
     spec = {"widget": "judge", "noun": dataset.noun, "sources": list(pictures), "pictures": shown}
+    return LiveWidget(figure, spec)
+
+
+def draw_first(
+    curve: Mapping[float, float],
+    name: str,
+    across: str,
+    up: str,
+    ticks: Sequence[float],
+    scale: Callable[[float], float] = math.asinh,
+) -> LiveWidget:
+    """Draw the curve that you expect, and see the measured one on top.
+
+    ``curve`` is measured: what is ``across`` to what is ``up``, zero or more. ``scale`` places a
+    number across, and ``ticks`` are numbers there.
+    """
+    ends = [scale(min(curve)), scale(max(curve))]
+
+    def place(x: float) -> float:
+        return round((scale(x) - ends[0]) / (ends[1] - ends[0]), 4)
+
+    axes = {"across": across, "up": up, "ticks": [[f"{x:g}", place(x)] for x in ticks]}
+    points = [[f"{x:.3g}", place(x), float(f"{y:.4g}")] for x, y in sorted(curve.items())]
+    spec = {"widget": "drawFirst", "points": points} | axes
+    figure = figures.empty_axes(name, across, up, axes["ticks"], max(curve.values()))
     return LiveWidget(figure, spec)
 
 
