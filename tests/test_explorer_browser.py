@@ -556,4 +556,6 @@ def test_a_curve_is_drawn_by_keyboard_and_its_error_is_said(open_html):
 def test_without_script_there_are_empty_axes_to_draw_into(open_html):
     page = open_html(drawn_first().html(), java_script_enabled=False)
     still = page.locator(".vae-still")
-    assert still.is_visible() and still.get_attribute("alt") == "Empty axes: β across, FID up."
+    assert still.is_visible() and still.get_attribute("alt") == (
+        "Empty axes: β across, FID from 0 to 8.8e+02 up."
+    )

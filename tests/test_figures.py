@@ -174,9 +174,10 @@ def a_figure_of_each_kind(
         "picture_strip": figures.picture_strip(
             {f"β = {beta:g}": [PNG] * (most or 2) for beta in betas}, "x", "It is 3."
         ),
-        "label_curves": figures.label_curves(
+        "label_dots": figures.label_dots(
             [Panel("linear probe", series([10, 100, 1000, 60000]))] * (most or 2), "x", "It is 3."
         ),
+        "empty_axes": figures.empty_axes("x", "β", "FID", [("1", 0.2), ("10", 0.8)], 500.0),
         "noise_curves": figures.noise_curves(series([0.0, 0.5, 1.0]), "x", "It is 3."),
         "beta_strip": figures.beta_strip(columns, "x", "It is 3."),
     }
@@ -368,6 +369,21 @@ def test_no_bar_of_a_kl_is_negative_and_a_collapsed_model_says_that_all_are_smal
     assert "all below 0.001 nats" in [text.get_text() for text in axes.texts]
 
 
+def test_dots_of_a_code_stand_in_its_row_and_the_numbers_of_labels_above_the_first():
+    values = {10.0: measured(0.5), 100.0: measured(0.7), 60000.0: measured(0.9)}
+    series = [Series("AE", values), Series("pixels", {x: measured(0.4) for x in values})]
+    axes = figures.label_dots([Panel("probe", series)], "x", "It is 3.").figure.axes[0]
+    lines = [line for line in axes.lines if len(line.get_xdata()) == 3 and line.get_marker() == "o"]
+    assert [list(line.get_xdata()) for line in lines] == [[50, 70, 90], [40, 40, 40]]
+    assert [set(line.get_ydata()) for line in lines] == [{0}, {1}]
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["AE", "pixels"]
+    assert {t.get_text(): t.xy for t in axes.texts} == {
+        "10": (50, 0),
+        "100": (70, 0),
+        "all": (90, 0),
+    }
+
+
 def lowest_end(live: LiveFigure) -> float:
     """Of all vertical error bars."""
     bars = [each for each in live.figure.axes[0].collections if isinstance(each, LineCollection)]
@@ -383,7 +399,9 @@ def test_error_bars_of_counts_and_shares_end_at_zero_and_those_of_differences_do
     ):
         live = figures.against_beta([panel], "x", "It is 3.")
         assert lowest_end(live) == low
-    assert lowest_end(figures.label_curves([Panel("probe", series)], "x", "It is 3.")) == 0
+    dots = figures.label_dots([Panel("probe", series)], "x", "It is 3.")
+    (bars, *_) = (c for c in dots.figure.axes[0].collections if isinstance(c, LineCollection))
+    assert min(np.min(segment[:, 0]) for segment in bars.get_segments()) == 0
     assert lowest_end(figures.extra_strokes(series, "x")) == -1
     point = Point("a", wide[0.1], wide[0.1], 0.1)
     assert lowest_end(figures.rate_distortion([point], "x", "It is 3.")) == 0

@@ -299,7 +299,7 @@ def empty_axes(
     figure, axes = _plot(3.2)
     axes.set(xlabel=across, ylabel=up, xlim=(0, 1), ylim=(0, 1.1 * top))
     axes.set_xticks([place for _, place in ticks], [label for label, _ in ticks])
-    return _live(figure, name, "empty_axes", across=across, up=up)
+    return _live(figure, name, "empty_axes", across=across, up=up, top=1.1 * top)
 
 
 @_styled
@@ -542,22 +542,29 @@ def against_beta(
 
 
 @_styled
-def label_curves(panels: Sequence[Panel], name: str, finding: str) -> LiveFigure:
-    """Accuracy (a share) against the number of labels, a panel for each probe.
+def label_dots(panels: Sequence[Panel], name: str, finding: str) -> LiveFigure:
+    """Accuracy (a share) of each code, a row each, by number of labels; a panel for each probe.
 
-    A line without a beta is a baseline or the autoencoder.
+    A row without a beta is a baseline or the autoencoder.
     """
-    figure, places = _subplots(_WIDTH, 3.2, 1, len(panels), sharey=True)
+    rows = len(panels[0].series)
+    figure, places = _subplots(_WIDTH, 0.36 * rows + 1.1, 1, len(panels), sharey=True)
     for axes, panel in zip(places[0], panels, strict=True):
-        for index, each in enumerate(panel.series):
-            x = _x(each) * 1.05 ** (index - len(panel.series) / 2)
-            _line(axes, each, x, least=0, scale=100, markersize=4)
-        axes.set(title=panel.title, xscale="log", xlabel="labelled images")
-        _ticks(axes, _union(panel.series), ",.0f")
-    places[0, 0].set_ylabel("held-out accuracy, %")
-    places[0, -1].legend(loc="lower right")
+        for row, series in enumerate(panel.series):
+            value, spread = _spread(series.values.values(), 0, 100)
+            style = {"color": colour(series.beta), "fmt": "o", "capsize": 2}
+            axes.errorbar(value, [row] * len(value), xerr=spread, **style)
+        # The numbers of labels stand once, above the dots of the first row.
+        heights = cycle((6, 18))  # those of many labels are close to one another
+        for (count, accuracy), up in zip(panel.series[0].values.items(), heights, strict=False):
+            text = "all" if count == max(panel.series[0].values) else f"{count:,.0f}"
+            if not math.isnan(accuracy.value):
+                _annotate(axes, text, (100 * accuracy.value, 0), (0, up), "center")
+        axes.set(title=panel.title, xlabel="held-out accuracy, %", ylim=(rows - 0.5, -1.2))
+        axes.grid(axis="y")
+    places[0, 0].set_yticks(range(rows), [series.label for series in panels[0].series])
     titles = [panel.title for panel in panels]
-    return _live(figure, name, "label_curves", titles=titles, finding=finding)
+    return _live(figure, name, "label_dots", titles=titles, finding=finding)
 
 
 @_styled

@@ -63,7 +63,7 @@ def _facts(seeds: Seeds, codes: Mapping[str, Numbers]) -> dict[str, Any]:
 def label_panels(
     codes: Mapping[str, Numbers], betas: Mapping[str, float], train_images: int
 ) -> list[Panel]:
-    """Accuracies for ``figures.label_curves``: a panel for each probe, a line for each code.
+    """Accuracies for ``figures.label_dots``: a panel for each probe, a row for each code.
 
     ``betas`` has the beta of a code by its label, where it has one.
     """
