@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from bs4 import BeautifulSoup
 
 pytestmark = pytest.mark.slow
@@ -155,6 +156,16 @@ def test_the_chapter_on_beta_has_a_row_for_every_model_with_pictures_and_numbers
         pictures = row.select("img.vae-thumbnail")
         assert len(pictures) == (0 if name == "real images" else 2)
         assert all(name in picture["alt"] for picture in pictures)
+
+
+QUIZ = yaml.safe_load(Path(__file__).with_name("quiz.yml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("asked", QUIZ, ids=lambda asked: asked["question"])
+def test_the_pages_answer_what_a_course_would_ask(pages, asked):
+    text = " ".join(pages[asked["page"]].select_one("main").get_text().split())
+    assert re.search(asked["answer"], text)
+    assert len(QUIZ) == 15
 
 
 def test_no_traceback_no_unresolved_markup_and_no_progress_bar(pages):

@@ -577,3 +577,21 @@ def test_top_level_files_are_those_of_the_book() -> None:
         top = (ROOT / name).read_text("utf-8")
         # where a checkout turns links into text files, the link's target is the text
         assert top in ((BOOK / name).read_text("utf-8"), f"book/{name}")
+
+
+@pytest.mark.slow
+def test_a_chapter_without_a_figure_or_without_a_page_fails_the_build(tmp_path: Path) -> None:
+    book = make_book(tmp_path, "one")
+    (book / "_toc.yml").write_text(
+        "format: jb-book\nroot: index\nparts:\n  - caption: Chapters\n    chapters:\n"
+        "      - file: one\n      - file: two\n"
+    )
+    write_page(book, "one", code(FIGURE))
+    run = build(book)
+    assert run.returncode != 0 and "two" in run.stdout
+    write_page(book, "two", code("print('no figure')"))
+    run = build(book)
+    assert run.returncode != 0
+    assert "chapters without a live figure or a table of claims: two" in run.stdout
+    write_page(book, "two", code(FIGURE.replace("fig-toy", "fig-two")))
+    assert build(book).returncode == 0
