@@ -548,8 +548,10 @@ def label_dots(panels: Sequence[Panel], name: str, finding: str) -> LiveFigure:
     A row without a beta is a baseline or the autoencoder.
     """
     rows = len(panels[0].series)
-    figure, places = _subplots(_WIDTH, 0.36 * rows + 1.1, 1, len(panels), sharey=True)
-    for axes, panel in zip(places[0], panels, strict=True):
+    # One above the other, and narrow: it stands beside an answer.
+    height = (0.32 * rows + 0.8) * len(panels) + 0.2
+    figure, places = _subplots(0.72 * _WIDTH, height, len(panels), 1, sharex=True)
+    for axes, panel in zip(places[:, 0], panels, strict=True):
         for row, series in enumerate(panel.series):
             value, spread = _spread(series.values.values(), 0, 100)
             style = {"color": colour(series.beta), "fmt": "o", "capsize": 2}
@@ -560,9 +562,10 @@ def label_dots(panels: Sequence[Panel], name: str, finding: str) -> LiveFigure:
             text = "all" if count == max(panel.series[0].values) else f"{count:,.0f}"
             if not math.isnan(accuracy.value):
                 _annotate(axes, text, (100 * accuracy.value, 0), (0, up), "center")
-        axes.set(title=panel.title, xlabel="held-out accuracy, %", ylim=(rows - 0.5, -1.2))
-        axes.grid(axis="y")
-    places[0, 0].set_yticks(range(rows), [series.label for series in panels[0].series])
+        axes.set(title=panel.title, ylim=(rows - 0.5, -1.2))
+        axes.set_yticks(range(rows), [series.label for series in panel.series])
+        axes.grid(axis="y", alpha=0.4)
+    places[-1, 0].set_xlabel("held-out accuracy, %")
     titles = [panel.title for panel in panels]
     return _live(figure, name, "label_dots", titles=titles, finding=finding)
 
