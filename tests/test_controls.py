@@ -1,11 +1,13 @@
 """Controls: what they are, and that a measure which ranks one wrongly is found out."""
 
+import dataclasses
+
 import pytest
 import torch
 import toys
 
 from vae_nb import archive, metrics, report
-from vae_nb.metrics import CONTROLS, JUDGED, METRICS, controls, samples
+from vae_nb.metrics import CONTROLS, JUDGED, METRICS, classifier, controls, samples
 from vae_nb.metrics.intervals import exactly
 from vae_nb.report.tables import controls_table, decides
 
@@ -81,6 +83,35 @@ def test_the_judge_is_tried_on_pictures_of_other_kinds_than_it_was_fitted_to():
     shown = {name: numbers["recognised_prior"].value for name, numbers in tried.items()}
     assert min(shown[n] for n in ("real", "thin", "thick", "rotated", "blurred")) > 0.85
     assert max(shown[n] for n in ("mean", "class_means", "components", "phases", "halves")) < 0.2
+
+
+def test_the_judge_is_fitted_by_the_code_of_no_control(toy, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise AssertionError("fitted to a control")
+
+    for name, control in CONTROLS.items():
+        monkeypatch.setitem(CONTROLS, name, dataclasses.replace(control, make=refuse))
+    own = [
+        n for n, f in vars(controls).items() if getattr(f, "__module__", "") == controls.__name__
+    ]
+    for name in own:
+        if name.startswith("_"):
+            monkeypatch.setattr(controls, name, refuse)
+    with pytest.raises(AssertionError, match="fitted to a control"):
+        controls._halves(toy.test_images, toy.test_labels, toy)
+    classifier._fit(dataclasses.replace(toy, train_images=toy.train_images[:256]), epochs=1)
+
+
+@pytest.mark.parametrize("make", classifier.MADE)
+def test_no_made_picture_is_cut_along_the_diagonal(make, toy):
+    sources = toy.train_images[:80].unflatten(0, (4, 20))
+    pictures = make(sources, torch.Generator().manual_seed(0))
+    upper = torch.arange(28)[:, None] + torch.arange(28) < 28
+    for first in sources:
+        for second in sources:
+            halves = torch.where(upper, first, second)
+            differ = (first != second).flatten(1).any(1)
+            assert not ((pictures == halves).flatten(1).all(1) & differ).any()
 
 
 def test_controls_are_measured_by_the_measures_of_samples():
