@@ -94,6 +94,8 @@ async def _run(app: Sphinx, path: Path, environment: dict[str, str]) -> Notebook
         allow_errors=its_own.get("allow_errors", app.config.nb_execution_allow_errors),
         record_timing=False,  # times in the metadata of cells, by which the cache knows a page
     )
+    # Each kernel would warn that it talks plain TCP, to nobody but this process.
+    client.extra_arguments = ["--log-level=CRITICAL"]
     try:
         await client.async_execute(cwd=str(path.parent), env=environment)
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
