@@ -57,13 +57,15 @@ def test_a_check_is_written_with_unit_interval_and_threshold():
     share = Criterion("≥", "share", "this.same_label", 0.95)
     check = Check(share, Estimate(0.996, 0.994, 0.997))
     text = (
-        "classified as the original: **99.6 %** [99.4, 99.7], threshold: ≥ 95 (the same up to 99.4)"
+        "classified as the original: **99.6 %** [99.4, 99.7], "
+        "threshold: ≥ 95 (unchanged up to 99.4)"
     )
     assert str(check).replace("\u00a0", " ") == f"✓ {text}"
     assert check.threshold == "95\u00a0%"
     rate = Check(Criterion("≤", "rate", "this.rate", 1.0), Estimate(3e-5, 1e-5, 5e-5))
     text = (
-        "✓ rate: **< 0.0001 nats** [< 0.0001, < 0.0001], threshold: ≤ 1 (the same down to < 0.0001)"
+        "✓ rate: **< 0.0001 nats** [< 0.0001, < 0.0001], "
+        "threshold: ≤ 1 (unchanged down to < 0.0001)"
     )
     assert str(rate).replace("\u00a0", " ") == text
 
@@ -375,10 +377,10 @@ def test_what_a_student_with_one_training_would_have_concluded():
 @pytest.mark.parametrize(
     ("value", "relation", "said"),
     [
-        (0.8, "≥", "the same up to 79"),
-        (0.3, "≥", "the same down to 31"),
-        (0.3, "≤", "the same down to 31"),
-        (0.8, "≤", "the same up to 79"),
+        (0.8, "≥", "unchanged up to 79"),
+        (0.3, "≥", "unchanged down to 31"),
+        (0.3, "≤", "unchanged down to 31"),
+        (0.8, "≤", "unchanged up to 79"),
         (0.5, "≥", ""),
     ],
 )

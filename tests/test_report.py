@@ -482,7 +482,9 @@ def test_the_best_beta_for_samples_is_set_beside_the_next_lower_one():
 def test_the_best_beta_of_other_features_is_said_where_it_is_another():
     assert "Other features" not in captions.three_betas(of_three(), 0.1)
     text = captions.three_betas(of_three(other_best=0.1), 0.1)
-    assert "lowest at β = 0.1 in the principal components" in text and "one judge only" in text
+    assert (
+        "lowest at β = 0.1 in the principal components" in text and "depends on the judge" in text
+    )
 
 
 def test_a_likelihood_that_is_not_highest_where_it_is_calibrated_is_explained():

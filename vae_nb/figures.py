@@ -89,13 +89,15 @@ class Point:
 class Panel:
     """Lines under one title, and rings for what this build measured (``here``).
 
-    Intervals end at 0, unless the measure is ``signed`` (a log-likelihood).
+    Intervals end at 0, unless the measure is ``signed`` (a log-likelihood). A ``logarithmic`` one
+    has no zero.
     """
 
     title: str
     series: Sequence[Series]
     here: Mapping[float, Estimate] = dataclasses.field(default_factory=dict)
     signed: bool = False
+    logarithmic: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -514,7 +516,9 @@ def against_beta(
             axes.axvline(beta, color=INK, linewidth=1, linestyle=line)
         axes.set(xscale="log")
         estimates = [each for series in panel.series for each in series.values.values()]
-        if not any((each.low if panel.signed else each.value) < 0 for each in estimates):
+        if panel.logarithmic:
+            axes.set_yscale("log")
+        elif not any((each.low if panel.signed else each.value) < 0 for each in estimates):
             axes.set_ylim(0, None)
         narrow = min(_union(panel.series), default=0) >= 0.1
         _ticks(axes, [0.1, 1, 10] if narrow else [0, 1e-3, 1e-1, 10], least=_ZERO)

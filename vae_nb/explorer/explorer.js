@@ -961,17 +961,18 @@
         const known = points.flatMap((point, n) => (of(point, n) === null ? [] : [n]));
         return points[known.reduce((a, b) => (of(points[b], b) < of(points[a], a) ? b : a))][0];
       };
-      say(
-        `Yours is off by ${short(off)} on average. Its lowest point: yours at ` +
-          `${least((_, n) => guess[n])}, measured at ${least(([, , y]) => y)}.`,
-      );
+      const lowest = least(([, , y]) => y);
+      let words = `Yours is off by ${short(off)} on average, of at most ${short(top / 1.1)}.`;
+      if (![points[0][0], points.at(-1)[0]].includes(lowest))
+        words += ` Its lowest point: yours at ${least((_, n) => guess[n])}, measured at ${lowest}.`;
+      say(words);
     }
 
     const show = button("show what was measured", reveal);
     const again = button("draw again", () => {
       guess.fill(null);
       measured.setAttribute("visibility", "hidden");
-      say("");
+      line.textContent = "";
       refresh();
     });
 

@@ -46,12 +46,14 @@ class LiveWidget:
 
     As the last line of a cell it shows itself. ``spec`` is what the script needs but the networks,
     ``networks`` are their JSON, by digest; both end up in one HTML output. Without a figure it has
-    neither number nor caption, and nothing stands in for it.
+    neither number nor caption, and nothing stands in for it. ``in_print`` is what the caption says
+    of the figure, where only that is seen.
     """
 
     figure: LiveFigure | None
     spec: dict[str, Any]
     networks: dict[str, str] = dataclasses.field(default_factory=dict)
+    in_print: str = ""
 
     def html(self) -> str:
         """The whole widget as HTML: style, stand-in, description, networks, script."""
@@ -85,7 +87,10 @@ class LiveWidget:
             bundle = {"text/html": self.html(), "text/plain": "a widget of the book's pages"}
             display(bundle, raw=True)
             return
-        words = {"name": f"fig-{figure.name}", "caption": figure.caption, "alt": figure.alt}
+        caption = figure.caption
+        if self.in_print:
+            caption += f" [*In print:* {self.in_print}]{{.vae-in-print}}"
+        words = {"name": f"fig-{figure.name}", "caption": caption, "alt": figure.alt}
         bundle = {"text/html": self.html(), "text/plain": figure.alt}
         display(bundle, raw=True, metadata={"text/html": {"vae_nb": words}})
         figure.display_caption()
@@ -312,8 +317,8 @@ def _widget(
         names = {"name": label, "digest": digest, "colour": colour}
         described.append(names | dict(details.get(label, {})))
     common = {"widget": kind, "noun": dataset.noun, "images": _images(dataset), "models": described}
-    caption = f"{words} *In print:* {figure.caption}"
-    return LiveWidget(dataclasses.replace(figure, caption=caption), common | spec, networks)
+    live = dataclasses.replace(figure, caption=words)
+    return LiveWidget(live, common | spec, networks, figure.caption)
 
 
 def _is_vae(run: Run) -> bool:

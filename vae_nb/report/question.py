@@ -219,7 +219,7 @@ class Check(Outcome):
             return ""
         upward = (self.criterion.relation == "≥") == self.holds
         end = self.estimate.low if upward else self.estimate.high
-        return f"the same {'up' if upward else 'down'} to {self._number(end)}"
+        return f"unchanged {'up' if upward else 'down'} to {self._number(end)}"
 
     @property
     def brief(self) -> str:
