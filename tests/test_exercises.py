@@ -17,6 +17,7 @@ from test_book import CHAPTERS as OF_THE_REPORT
 
 from vae_nb.__main__ import main
 from vae_nb.commands import exercises, plain
+from vae_nb.metrics.intervals import exactly
 
 BOOK = Path(__file__).resolve().parents[1] / "book"
 CHAPTERS = (*OF_THE_REPORT, "every_beta", "objective")
@@ -199,9 +200,11 @@ def test_a_student_gets_every_exercise_and_nothing_of_a_solution(name):
         assert line in own or len(line) < 12 or line not in text, line
     assert "{solution" not in text
     empty = [cell.source for cell in student.cells if cell.id in taken]
-    assert sum(source.startswith("# your code") for source in empty) == len(coding(name))
-    checked = [label for label in coding(name) if label in exercises.CHECKED]
+    checked = set(labels(chapter, "exercise")) & exercises.CHECKED.keys()
     assert sum("# exercises.check(" in source for source in empty) == len(checked)
+    with_code = checked | set(coding(name))
+    assert sum(source.startswith("# your code") for source in empty) == len(with_code)
+    assert all(exercises.is_unanswered(cell) for cell in student.cells if cell.id in taken)
 
 
 def test_a_solution_that_would_reach_students_is_refused():
@@ -239,6 +242,10 @@ def test_a_student_sees_the_figure_and_not_the_answer(name):
     assert "report.answer" not in text and "Takeaway" not in text and "Think first" in text
     (own,) = (cell for cell in student.cells if "answer" in cell.metadata.get("tags", []))
     assert own.source.splitlines()[-1] in ("figure", "pair")
+    assert "report.publish" not in text and "papermill" not in text
+    place = next(i for i, cell in enumerate(student.cells) if "Think first" in cell.source)
+    assert student.cells[place + 1].source == exercises.PREDICTION
+    assert exercises.is_unanswered(student.cells[place + 1])
     summary = text.partition("## Summary")[2]
     assert "Your summary" in summary and "\n- " not in summary
 
@@ -274,7 +281,7 @@ def numbers_that_are_right() -> dict[str, dict[str, float]]:
             "no_ink": error(0.0),
         },
         "ex-interpolation-sphere": {"straight": math.sqrt(32), "sphere": 8.0},
-        "ex-objective-units": {"beta": 4 / (784 / 2) * 10, "s": 2.0},
+        "ex-objective-units": {"beta": 4 / (784 / 2) * 10, "variance": 4.0},
     }
 
 
@@ -282,26 +289,36 @@ def test_numbers_of_students_are_checked_and_not_told(capsys):
     right = numbers_that_are_right()
     assert right.keys() == exercises.CHECKED.keys()
     for label, numbers in right.items():
-        for factor, agreed in ((1.0, True), (1.008, True), (1.08, False), (0.92, False)):
+        for factor, agreed in (
+            (1.0, True),
+            (1.02, True),
+            (0.98, True),
+            (1.04, False),
+            (0.96, False),
+        ):
             exercises.check(label, **{name: factor * value for name, value in numbers.items()})
             lines = capsys.readouterr().out.splitlines()
             assert len(lines) == len(numbers) + 1 and "was not checked" in lines[-1]
             for line in lines[:-1]:
                 assert line.endswith("agrees with ours") == agreed, (label, factor)
                 assert not re.search(r"0\.0|\d{3}", line)
-    exercises.check("ex-objective-units", s=-2.0)
+    exercises.check("ex-objective-units", variance=-4.0)
     said = capsys.readouterr().out
-    assert "s, the decoder's standard deviation: does not agree" in said
+    assert "variance, the decoder's variance s²: does not agree" in said
     assert "beta, β in the units of this book: not given, not checked" in said
+    exercises.check("ex-objective-units", variance=exactly(4.0), beta=np.float32(0.102))
+    assert capsys.readouterr().out.count("agrees with ours") == 2
 
 
 @pytest.mark.parametrize(
     ("label", "numbers", "message"),
     [
         ("ex-objective-elbo", {}, "has no number to check; those that have: ex-autoencoder-linear"),
-        ("ex-objective-units", {"b": 1}, "has no number 'b'; it has beta, s"),
-        ("ex-objective-units", {"s": ...}, "s = Ellipsis is not a finite number"),
-        ("ex-objective-units", {"s": math.nan}, "s = nan is not a finite number"),
+        ("ex-objective-units", {"b": 1}, "has no number 'b'; it has beta, variance"),
+        ("ex-objective-units", {"beta": ...}, "beta = Ellipsis is not one finite number"),
+        ("ex-objective-units", {"beta": math.nan}, "beta = nan is not one finite number"),
+        ("ex-objective-units", {"beta": "0.1"}, "beta = '0.1' is not one finite number"),
+        ("ex-objective-units", {"beta": np.ones(9)}, "beta = array([1., 1., "),
     ],
 )
 def test_what_cannot_be_checked_is_said(label, numbers, message):
@@ -318,24 +335,35 @@ def ran(source: str, text: str = "") -> nbformat.NotebookNode:
     return nbformat.v4.new_code_cell(source, execution_count=1, outputs=outputs)
 
 
-def test_a_hand_in_is_all_notebooks_with_their_outputs(tmp_path, capsys):
+def test_a_hand_in_is_all_notebooks_that_were_worked_on_with_their_outputs(tmp_path, capsys):
     text = nbformat.v4.new_markdown_cell
+    empty = nbformat.v4.new_code_cell("# your code\n\n# a hint")
     first = worked(text("# One"), ran("print(6 * 7)", "42\n"), text("*Your answer:*"))
-    second = worked(
-        text("# Two"), nbformat.v4.new_code_cell("# your code\n\n# a hint"), text("Mine")
-    )
-    paths = [tmp_path / "one.ipynb", tmp_path / "two.ipynb"]
-    for path, notebook in zip(paths, (first, second), strict=True):
+    second = worked(text("# Two\n\n### Exercise `ex-a`"), ran("1"), empty, text("Mine"))
+    third = worked(text("# Three"), nbformat.v4.new_code_cell("print(1)"))
+    paths = [tmp_path / f"{name}.ipynb" for name in ("one", "two", "three")]
+    for path, notebook in zip(paths, (first, second, third), strict=True):
         nbformat.write(notebook, path)
-    output = tmp_path / "all.ipynb"
+    output = tmp_path / "new" / "all.ipynb"
     assert main(["handin", *map(str, paths), "--output", str(output)]) == 0
-    assert "2 of its cells for answers are still empty" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"left out, since no cell was run: {paths[2]}" in said
+    assert f"{paths[0]}: still empty: One\n" in said
+    assert f"{paths[1]}: still empty: Exercise ex-a\n" in said
     merged = nbformat.read(output, as_version=4)
     nbformat.validate(merged)
-    assert [cell.source for cell in merged.cells] == [
-        cell.source for each in (first, second) for cell in each.cells
-    ]
-    assert merged.cells[1].outputs[0].text == "42\n"
+    sources = [cell.source for cell in merged.cells if "hand-in" not in cell.source]
+    assert sources == [cell.source for each in (first, second) for cell in each.cells]
+    assert merged.cells[2].outputs[0].text == "42\n"
+    assert merged.cells[0].source.endswith("*one.ipynb*")
+    before = paths[0].read_bytes()
+    assert main(["handin", *map(str, paths), "--output", str(paths[0])]) == 1
+    assert "is one of the notebooks; name another file" in capsys.readouterr().err
+    assert paths[0].read_bytes() == before
+    assert main(["handin", str(paths[2]), "--output", str(output)]) == 1
+    assert "nobody has worked on" in capsys.readouterr().err
+    assert main(["handin", "nothere.ipynb"]) == 1
+    assert "there is no notebook nothere.ipynb" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -353,7 +381,7 @@ def test_a_hand_in_is_all_notebooks_with_their_outputs(tmp_path, capsys):
     ],
 )
 def test_a_hand_in_that_was_not_run_is_refused(cell, message, tmp_path, capsys):
-    nbformat.write(worked(cell), tmp_path / "one.ipynb")
+    nbformat.write(worked(ran("0"), cell), tmp_path / "one.ipynb")
     assert main(["handin", str(tmp_path / "one.ipynb"), "--output", str(tmp_path / "a.ipynb")]) == 1
     assert message in capsys.readouterr().err
     assert not (tmp_path / "a.ipynb").exists()
@@ -366,12 +394,15 @@ def test_a_hand_in_prints_text_outputs_and_formulas(tmp_path, chromium):
     from pypdf import PdfReader
 
     formula = nbformat.v4.new_markdown_cell("# Mine\n\nBy $\\sqrt{32}$ it is shorter.")
-    nbformat.write(worked(formula, ran("print(6 * 7)", "forty-two\n")), tmp_path / "one.ipynb")
+    long = "values = [" + ", ".join(f"number_{n}" for n in range(40)) + ", the_last]"
+    cells = formula, ran("print(6 * 7)", "forty-two\n"), ran(long)
+    nbformat.write(worked(*cells), tmp_path / "one.ipynb")
     output = tmp_path / "hand-in.pdf"
     assert main(["handin", str(tmp_path / "one.ipynb"), "--output", str(output)]) == 0
     text = "\n".join(page.extract_text() for page in PdfReader(output).pages)
     assert "Mine" in text and "forty-two" in text and "it is shorter" in text
     assert "sqrt" not in text  # it is a formula
+    assert "the_last" in text.replace("\n", "")  # no line is cut
 
 
 def test_the_command_writes_chapters_for_students_and_keeps_their_work(tmp_path, capsys):

@@ -18,6 +18,7 @@ import math
 import re
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
@@ -26,6 +27,9 @@ from nbformat.v4 import new_code_cell, new_markdown_cell
 from vae_nb.commands import book_folder, plain
 
 TAG = "solution"
+# What a student finds in the place of what he is to write.
+CODE, ANSWER, PREDICTION = "# your code", "*Your answer:*", "*Your prediction, and why:*"
+SUMMARY = "*Your summary, in three sentences:*"
 _BEGINS = re.compile(r"^`{3,}\{solution(?:-start)?\}", flags=re.MULTILINE)
 
 Solutions = dict[str, list[NotebookNode]]
@@ -36,22 +40,22 @@ CHECKED: dict[str, dict[str, tuple[str, str]]] = {
     "ex-autoencoder-linear": {
         "pca": (
             "held-out squared error of 64 principal components",
-            "5454a4e8686eb764",
+            "ff0d716c3bb1a71b",
         ),
     },
-    "ex-beta-ten-price": {"nats": ("the most nats that could be paid for", "974fa31f683e7d6a")},
+    "ex-beta-ten-price": {"nats": ("the most nats that could be paid for", "2cd1e6317123fdf3")},
     "ex-beta-ten-constant": {
-        "mean": ("held-out squared error of the mean image", "50783ed8bf688841"),
-        "median": ("that of the median", "20233d18c4341a96"),
-        "no_ink": ("that of a black image", "7f77ffa941c2be5b"),
+        "mean": ("held-out squared error of the mean image", "cacc4b84d332ae02"),
+        "median": ("that of the median", "76781495dfa8c1b3"),
+        "no_ink": ("that of a black image", "b45e86aa30536e4d"),
     },
     "ex-interpolation-sphere": {
-        "straight": ("length of the straight midpoint of two draws of N(0, I)", "d8f2f2782ee04e2e"),
-        "sphere": ("length of the midpoint along the sphere", "8d821e29c3d8787f"),
+        "straight": ("length of the straight midpoint of two draws of N(0, I)", "745ada1fafe81846"),
+        "sphere": ("length of the midpoint along the sphere", "3f15012099a1a4ff"),
     },
     "ex-objective-units": {
-        "beta": ("β in the units of this book", "8a214dea525c0903"),
-        "s": ("the decoder's standard deviation", "27ec70a44a6dead3"),
+        "beta": ("β in the units of this book", "072342196c0565ad"),
+        "variance": ("the decoder's variance s²", "b111ebf737bf08ce"),
     },
 }
 TOLERANCE = 0.03  # of a number that is checked, relative
@@ -86,21 +90,29 @@ def without_solutions(notebook: NotebookNode) -> tuple[NotebookNode, Solutions]:
         place = cells[0].id
         solutions[place] = cells
         student.cells.append(
-            new_code_cell(_empty(cells), id=place)
-            if any(cell.cell_type == "code" for cell in cells)
-            else new_markdown_cell("*Your answer:*", id=place)
+            new_code_cell(source, id=place)
+            if (source := _empty(cells))
+            else new_markdown_cell(ANSWER, id=place)
         )
     return student, solutions
 
 
 def _empty(solution: list[NotebookNode]) -> str:
-    """The code of an empty cell, with the line that checks its numbers, if they can be checked."""
+    """The code of an empty cell, with a line that checks numbers; "" where words are asked for."""
     label = re.search(r"\{solution(?:-start)?\} (\S+)", solution[0].source)
     names = CHECKED.get(label[1] if label else "", {})
-    if not label or not names:
-        return "# your code"
-    call = f'exercises.check("{label[1]}", {", ".join(f"{name}=..." for name in names)})'
-    return f"# your code\n\n# from vae_nb.commands import exercises\n# {call}"
+    if label and names:
+        call = f'exercises.check("{label[1]}", {", ".join(f"{name}=..." for name in names)})'
+        return f"{CODE}\n\n# from vae_nb.commands import exercises\n# {call}"
+    return CODE if any(cell.cell_type == "code" for cell in solution) else ""
+
+
+def is_unanswered(cell: NotebookNode) -> bool:
+    """Whether a cell for an answer is as the student found it."""
+    if cell.cell_type == "code":
+        lines = [line.strip() for line in cell.source.splitlines() if line.strip()]
+        return lines[:1] == [CODE] and all(line.startswith("#") for line in lines)
+    return cell.source.strip().rpartition("\n")[2] in (ANSWER, PREDICTION, SUMMARY)
 
 
 def for_students(
@@ -112,21 +124,31 @@ def for_students(
     named in ``beside`` will lie in ``folder``.
     """
     student, _ = without_solutions(notebook)
-    for cell in student.cells:
-        if cell.cell_type == "markdown":
-            cell.source = plain.markdown(_without_answers(cell.source), book, folder, beside)
-        elif "answer" in cell.metadata.get("tags", []):
+    cells, student.cells = student.cells, []
+    for cell in cells:
+        tags = cell.metadata.get("tags", [])
+        if "remove-cell" in tags and "parameters" not in tags:
+            continue  # numbers for programs
+        if "answer" in tags:
             cell.source = _figure_alone(cell.source)
+        student.cells.append(cell)
+        if cell.cell_type == "markdown":
+            asks = "{admonition} Think first" in cell.source
+            cell.source = plain.markdown(_without_answers(cell.source), book, folder, beside)
+            if asks:
+                student.cells.append(new_markdown_cell(PREDICTION, id=f"{cell.id}-prediction"))
     return student
 
 
 _TAKEAWAY = re.compile(r"^:::\{admonition\} Takeaway\n.*?^:::\n+", re.MULTILINE | re.DOTALL)
+_PAPERMILL = re.compile(r",? or call `papermill [^`]*`")  # it would run the chapter with answers
 _SUMMARY = re.compile(r"^(## Summary\n\n)(?:- [^\n]*\n)+", re.MULTILINE)
 
 
 def _without_answers(text: str) -> str:
-    text = _TAKEAWAY.sub("", text)
-    return _SUMMARY.sub(r"\1*Your summary, in three sentences:*\n", text)
+    for pattern in (_TAKEAWAY, _PAPERMILL):
+        text = pattern.sub("", text)
+    return _SUMMARY.sub(rf"\1{SUMMARY}\n", text)
 
 
 def _figure_alone(code: str) -> str:
@@ -146,39 +168,49 @@ def _figure_alone(code: str) -> str:
 
 
 def seal(label: str, name: str, value: float) -> list[str]:
-    """Digests of a number and of its neighbours, TOLERANCE apart; the second is that of its own."""
-    step = math.floor(math.log(abs(value)) / math.log1p(TOLERANCE)) if value else 0
+    """Digests of a number and of those about TOLERANCE around it; its own is in the middle."""
+    step = TOLERANCE / 4
+    own = math.floor(math.log(abs(value)) / step) if value else 0
     sign = math.copysign(1, value)
-    parts = [f"{label} {name} {sign:g} {step + shift}" for shift in (-1, 0, 1)]
+    parts = [f"{label} {name} {sign:g} {own + shift}" for shift in range(-4, 5)]
     return [hashlib.sha256(part.encode()).hexdigest()[:16] for part in parts]
 
 
-def check(label: str, **numbers: float) -> None:
+def check(label: str, **numbers: Any) -> None:
     """Print whether numbers found in the exercise ``label`` agree with ours.
 
-    Ours are those of MNIST and of a chapter's own parameters. Raises :class:`ValueError` for an
-    exercise without such numbers, for a name that it lacks, and for what is not a finite number.
+    Ours are those of MNIST and of a chapter's own parameters. An ``Estimate`` is taken by its
+    value. Raises :class:`ValueError` for an exercise without such numbers, for a name that it
+    lacks, and for what is not one finite number.
     """
     known = CHECKED.get(label)
     if known is None:
         raise ValueError(f"{label} has no number to check; those that have: {', '.join(CHECKED)}")
-    for name, value in numbers.items():
+    for name, given in numbers.items():
         if name not in known:
             raise ValueError(f"{label} has no number {name!r}; it has {', '.join(known)}")
-        try:
-            found = float(value)
-        except TypeError:
-            found = math.nan
-        if not math.isfinite(found):
-            raise ValueError(f"{name} = {value!r} is not a finite number")
-        agrees = known[name][1] in seal(label, name, found)
+        agrees = known[name][1] in seal(label, name, _number(name, given))
         print(f"{name}, {known[name][0]}: {'agrees' if agrees else 'does not agree'} with ours")
-    for name in known.keys() - numbers.keys():
-        print(f"{name}, {known[name][0]}: not given, not checked")
+    for name in known:
+        if name not in numbers:
+            print(f"{name}, {known[name][0]}: not given, not checked")
     print(
-        f"Agreement is to about {100 * TOLERANCE:.0f} %. How you got there, and what you conclude, "
-        "was not checked."
+        f"Ours are of MNIST, at the chapter's own parameters; agreement is to about "
+        f"{100 * TOLERANCE:.0f} %. How you got there, and what you conclude, was not checked."
     )
+
+
+def _number(name: str, given: Any) -> float:
+    value = getattr(given, "value", given)
+    try:
+        found = math.nan if isinstance(value, str) else float(value)
+    except (TypeError, ValueError, RuntimeError):  # as NumPy and torch have it
+        found = math.nan
+    if not math.isfinite(found):
+        shown = " ".join(repr(value).split())
+        shown = shown if len(shown) < 40 else f"{shown[:40]}…"
+        raise ValueError(f"{name} = {shown} is not one finite number")
+    return found
 
 
 def with_solutions(student: NotebookNode, solutions: Solutions) -> NotebookNode:
@@ -217,7 +249,11 @@ def write(output: str | Path = "exercises", book: str | Path | None = None) -> l
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of ``vae-nb exercises``."""
-    parser.add_argument("--output", default="exercises", help="folder for them (%(default)s)")
+    parser.add_argument(
+        "--output",
+        default="exercises",
+        help="folder for them (%(default)s); a notebook that was worked in is never overwritten",
+    )
     parser.add_argument("--book", help="folder of the chapters, if not beside the package")
 
 

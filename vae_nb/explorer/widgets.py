@@ -265,11 +265,10 @@ def draw_first(
     def place(x: float) -> float:
         return round((scale(x) - ends[0]) / (ends[1] - ends[0]), 4)
 
-    axes = {"across": across, "up": up, "ticks": [[f"{x:g}", place(x)] for x in ticks]}
-    points = [[f"{x:.3g}", place(x), float(f"{y:.4g}")] for x, y in sorted(curve.items())]
-    spec = {"widget": "drawFirst", "points": points} | axes
-    figure = figures.empty_axes(name, across, up, axes["ticks"], max(curve.values()))
-    return LiveWidget(figure, spec)
+    marks = [(f"{x:g}", place(x)) for x in ticks]
+    points = [(f"{x:.3g}", place(x), float(f"{y:.4g}")) for x, y in sorted(curve.items())]
+    spec = {"widget": "drawFirst", "points": points, "ticks": marks, "across": across, "up": up}
+    return LiveWidget(figures.empty_axes(name, across, up, marks, max(curve.values())), spec)
 
 
 def translator(pages: Mapping[float, str]) -> LiveWidget:
