@@ -18,10 +18,12 @@ export VAE_NB_BETA := $(value BETA)
 export VAE_NB_ARGS := $(value ARGS)
 unexport CHAPTER BETA ARGS
 
-.PHONY: help book lab pdf lint check test verify sweep rerun exercises picture canary clean distclean
+.PHONY: help book preview lab pdf lint check test verify sweep rerun exercises picture canary clean distclean
 
 help:
 	@echo "make book                               install into .venv and build the report"
+	@echo "make preview                            the same from archived models, in two minutes:"
+	@echo "                                        nothing is trained"
 	@echo "make lab                                open the chapters in JupyterLab"
 	@echo "make pdf                                print the report as one PDF (needs Chromium)"
 	@echo "make rerun CHAPTER=beta_ten BETA=0.5    run a chapter with another beta, as a page;"
@@ -50,6 +52,9 @@ book: $(VENV)/installed
 	$(BIN)/jupyter-book build book/
 	@echo
 	@echo "The report: $$PWD/book/_build/html/index.html"
+
+preview: $(VENV)/installed
+	$(BIN)/python -m vae_nb preview
 
 lab: $(VENV)/installed-lab
 	$(BIN)/jupyter lab book/index.ipynb

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 COMMANDS = {
+    "preview": "build the whole book from archived models, without any training",
     "rerun": "run a chapter with other parameters and render it as a page",
     "sweep": "train and measure a grid of betas with several seeds, as one table",
     "verify": "compare the verdicts with those that the chapters were written for",

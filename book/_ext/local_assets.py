@@ -7,6 +7,7 @@ every page, Sphinx loads MathJax (`mathjax_path`) only where there are equations
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,8 +35,17 @@ def no_dead_buttons(app: Sphinx, config: Config) -> None:
         config.html_theme_options["launch_buttons"] = {}
 
 
+def say_preview(app: Sphinx, config: Config) -> None:
+    """Let every page of `vae-nb preview` say that its models were not trained for it."""
+    if os.environ.get("VAE_NB_PREVIEW"):
+        config.html_theme_options["announcement"] = (
+            "A preview with archived models. <code>make book</code> trains them here."
+        )
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect to Sphinx, before it turns the lists of files into its own form (at 800)."""
     app.connect("config-inited", use_own_files)
     app.connect("config-inited", no_dead_buttons)
+    app.connect("config-inited", say_preview)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -91,7 +91,7 @@ def show_recipes(*runs: Run) -> None:
     """Print the recipe of each run; publish a sentence for each VAE whose collapse is expected."""
     sentences = []
     for run in runs:
-        print(run.recipe)
+        print(f"{run.recipe}{', archived' if run.made.get('archived') else ''}")
         if run.recipe.model == "vae":
             threshold = _collapse_beta(run.recipe.dataset, run.recipe.train_images, run.latent_dim)
             facts = {"beta": run.beta, "latents": run.latent_dim, "threshold": threshold}

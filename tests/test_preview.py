@@ -1,0 +1,77 @@
+"""The archived models: all that a default build shows, and nothing of other code."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from vae_nb import archive, data, metrics, objective, report, runs
+from vae_nb.__main__ import main
+from vae_nb.commands import preview
+
+LIMIT = 6_000_000  # bytes
+
+
+@pytest.fixture
+def unpacked(tmp_path, monkeypatch):
+    """A cache with the archived models, in which nothing may be trained or measured."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("trained or measured")
+
+    assert preview.unpack(tmp_path) == []
+    monkeypatch.setenv("VAE_NB_CACHE", str(tmp_path))
+    monkeypatch.setattr("vae_nb.training.train", refuse)
+    monkeypatch.setattr("vae_nb.metrics.measure", refuse)
+    monkeypatch.setattr("vae_nb.metrics.classifier._fit", refuse)
+    return tmp_path
+
+
+def test_they_are_small():
+    sizes = [path.stat().st_size for path in preview.CARRIED.rglob("*") if path.is_file()]
+    assert 1_000_000 < sum(sizes) <= LIMIT
+
+
+def test_every_model_and_every_number_of_a_default_build_is_there(unpacked):
+    for each in preview.shown():
+        run = runs.fit(each)
+        assert run.made["archived"] and run.recipe == each
+    for key in report.models():
+        read = report.reads(*key)
+        assert metrics.of(runs.fit(preview.recipe(*key)), read).keys() == read
+    dataset = data.load("MNIST")
+    assert metrics.of_real(dataset) and metrics.of_baseline(dataset, "pixels")
+    assert len(metrics.curve(runs.fit(preview.recipe("multi_rate")))) > 20
+    metrics.classifier.classifier(dataset)
+
+
+@pytest.mark.parametrize("key", [("ae", 0.0), ("vae", 0.1)])
+def test_half_precision_moves_no_number_by_more_than_its_interval(unpacked, key):
+    run = runs.fit(preview.recipe(*key))
+    kept = metrics.of(run, ["mse_sample"])["mse_sample"]
+    loss = objective.held_out(run.model, run.dataset.test_images, run.beta)
+    assert kept.low < loss["reconstruction"] < kept.high
+    (row,) = (r for r in archive.load().of(*key) if r.recipe.seed == 0)  # of another machine
+    assert kept.value == pytest.approx(row.measured["mse_sample"].value, rel=0.05)
+
+
+def test_what_is_damaged_or_of_other_code_is_left_out(tmp_path, monkeypatch):
+    carried = tmp_path / "carried"
+    shutil.copytree(preview.CARRIED, carried)
+    first, second = preview.shown()[:2]
+    weights = carried / "runs" / runs.digest(first) / preview.WEIGHTS
+    weights.write_bytes(weights.read_bytes()[:-1])
+    assert preview.unpack(tmp_path / "a", carried) == [first]
+    assert not (tmp_path / "a" / "runs" / runs.digest(first)).exists()
+    assert (tmp_path / "a" / "runs" / runs.digest(second)).exists()
+    monkeypatch.setattr("vae_nb.runs.code", lambda recipe: "other")
+    assert preview.unpack(tmp_path / "b", carried) == preview.shown()
+
+
+def test_what_was_not_trained_here_cannot_be_archived(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("VAE_NB_CACHE", str(tmp_path))
+    before = sorted(preview.CARRIED.rglob("*"))
+    assert main(["preview", "--archive"]) == 1
+    assert "was not trained here: build the book first" in capsys.readouterr().err
+    assert sorted(preview.CARRIED.rglob("*")) == before
