@@ -229,7 +229,7 @@ STATEMENTS = {
         of_model("β = 0", -2),
     ],
     "error at beta = 10": [
-        ("beta_ten", r"The error is ([\d.]+)\. Answering"),
+        ("beta_ten", r"The error is ([\d.]+)\. The variance"),
         of_model("β = 10", -7),
     ],
     "share of samples at beta = 0.1 that is recognised": [

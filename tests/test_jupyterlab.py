@@ -16,8 +16,6 @@ import pytest
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-# What a user's settings may say: all cells are there at once, whether seen or not.
-TRACKER = {"windowingMode": "none"}
 OUTPUTS = """() => jupyterapp.shell.currentWidget.content.widgets
     .filter((cell) => cell.model.type === "code").map((cell) => cell.model.sharedModel.outputs)"""
 
@@ -33,9 +31,6 @@ def chapter(quick_chapter, tmp_path_factory) -> Path:
 def lab(chapter, tmp_path_factory) -> Iterator[str]:
     """The address of a JupyterLab that serves the folder of the chapter."""
     runtime, settings = tmp_path_factory.mktemp("runtime"), tmp_path_factory.mktemp("settings")
-    tracker = settings / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings"
-    tracker.parent.mkdir(parents=True)
-    tracker.write_text(json.dumps(TRACKER))
     paths = {"JUPYTER_RUNTIME_DIR": str(runtime), "JUPYTERLAB_SETTINGS_DIR": str(settings)}
     options = ["--no-browser", "--allow-root", "--expose-app-in-browser", "--ServerApp.port=0"]
     options += ["--IdentityProvider.token=", f"--ServerApp.root_dir={chapter.parent}"]
@@ -119,6 +114,13 @@ def test_it_runs_and_runs_again_with_another_beta(page):
 
 
 def test_keys_on_a_slider_move_it_and_no_cell(page):
+    page.evaluate(  # into view, or it is not in the page
+        """() => {
+            const { content } = jupyterapp.shell.currentWidget;
+            const has = (cell) => cell.model.sharedModel.source.includes("explorer.latent_pad");
+            content.scrollToItem(content.widgets.findIndex(has), "start"); // never mind when
+        }"""
+    )
     slider = page.locator(".vae-widget input[type=range]").first
     slider.scroll_into_view_if_needed()
     slider.focus()

@@ -93,6 +93,7 @@ def rows_made(monkeypatch):
     made.killed_at = 0
     monkeypatch.setattr(sweep, "row", made)
     monkeypatch.setattr(sweep, "controls", lambda: {})
+    monkeypatch.setattr(sweep, "_archived", lambda: {})
     made.calls = calls
     return made
 
@@ -118,6 +119,20 @@ def test_a_sweep_that_was_stopped_resumes(rows_made, tmp_path, monkeypatch, caps
     (first, *_) = archive.read(out).rows
     assert first.code == archive.code(first.recipe)
     assert archive.read(out).claims["tests"] == report.tests()
+
+
+def test_archived_rows_of_todays_code_are_taken_and_others_made(tmp_path, monkeypatch):
+    monkeypatch.setenv("VAE_NB_CACHE", str(tmp_path))
+    monkeypatch.setattr(sweep, "row", lambda recipe: {"of": recipe.seed})
+    known, new = recipe("ae", seed=0), recipe("ae", seed=1000)
+    assert sweep.unfinished([known, new]) == [new]
+    archived, made = sweep.sweep([known, new])
+    assert archived in json.loads(archive.ARCHIVE.read_text())["runs"] and made == {"of": 1000}
+    stale = archive.read().alike(known)
+    monkeypatch.setattr(archive, "stale", lambda rows: stale)
+    sweep._archived.cache_clear()
+    assert sweep.unfinished([known]) == [known]
+    sweep._archived.cache_clear()
 
 
 def test_the_commit_of_the_tests_is_kept_while_they_are_the_same(monkeypatch):
