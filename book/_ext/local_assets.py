@@ -39,7 +39,7 @@ def say_preview(app: Sphinx, config: Config) -> None:
     """Let every page of `vae-nb preview` say that its models were not trained for it."""
     if os.environ.get("VAE_NB_PREVIEW"):
         config.html_theme_options["announcement"] = (
-            "A preview with archived models. <code>make book</code> trains them here."
+            "A preview with archived models. <b>make book</b> trains them here."
         )
 
 
