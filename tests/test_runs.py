@@ -1,12 +1,14 @@
 """A run is fitted once, is kept without a pickle, and its name has all that decides its weights."""
 
 import dataclasses
+import hashlib
 import json
 import weakref
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from vae_nb import cache, data, runs, training
 from vae_nb.objective import beta_of_decoder_variance
@@ -92,6 +94,55 @@ def test_a_damaged_run_is_set_aside_and_fitted_again(trainings):
         mended = runs.fit(given)
     assert len(trainings) == 2
     assert torch.equal(good.model.encoder[0].weight, mended.model.encoder[0].weight)
+
+
+def not_a_number(weights: dict[str, torch.Tensor]) -> None:
+    weights["encoder.0.weight"].view(-1)[0] = float("nan")
+
+
+def of_another_shape(weights: dict[str, torch.Tensor]) -> None:
+    weights["encoder.0.weight"] = weights["encoder.0.weight"][:1].clone()
+
+
+def without_a_layer(weights: dict[str, torch.Tensor]) -> None:
+    del weights["encoder.0.weight"]
+
+
+@pytest.mark.parametrize("change", [not_a_number, of_another_shape, without_a_layer])
+def test_weights_that_are_wrong_though_their_checksum_is_right_are_fitted_again(trainings, change):
+    run = runs.fit(recipe("ae", **SMALL))
+    place = runs.folder() / run.digest
+    weights = load_file(place / "weights.safetensors")
+    change(weights)
+    save_file(weights, place / "weights.safetensors")
+    resum(place)
+    with pytest.warns(UserWarning, match="is damaged .*; it is set aside .* computed again"):
+        again = runs.fit(recipe("ae", **SMALL))
+    assert len(trainings) == 2
+    for mine, its in zip(run.model.parameters(), again.model.parameters(), strict=True):
+        assert torch.equal(mine, its)
+
+
+@pytest.mark.parametrize("file", ["history.json", "recipe.json"])
+def test_a_field_of_another_version_is_fitted_again(trainings, file):
+    run = runs.fit(recipe("ae", **SMALL))
+    place = runs.folder() / run.digest
+    record = {"field of another version": 1}
+    (place / file).write_text(json.dumps(record))
+    resum(place)
+    with pytest.warns(UserWarning, match="is damaged"):
+        assert runs.fit(recipe("ae", **SMALL)).history == run.history
+    assert len(trainings) == 2
+
+
+def resum(place: Path) -> None:
+    """Checksums that are right for what is there."""
+    sums = {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in place.iterdir()
+        if path.name != "checksums.json"
+    }
+    (place / "checksums.json").write_text(json.dumps(sums))
 
 
 def test_a_cache_that_cannot_be_used_is_an_error_before_the_training(trainings):

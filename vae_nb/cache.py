@@ -40,18 +40,23 @@ def folder() -> Path:
     return Path(given).expanduser().absolute() if given else platformdirs.user_cache_path("vae_nb")
 
 
-def compute_once(place: Path, write: Callable[[Path], None]) -> Path:
+def compute_once(
+    place: Path,
+    write: Callable[[Path], None],
+    read: Callable[[Path], object] = lambda place: None,
+) -> Path:
     """The folder ``place``, verified; if it is not there, ``write(empty_folder)`` fills it first.
 
-    Of several processes that ask at once, one computes and the others wait. Raises
-    :class:`CacheError` that names the remedy if the place cannot be written; it is raised before
-    anything is computed, so that no work is lost to it.
+    A folder that ``read`` fails on counts as damaged, whatever its checksums say. Of several
+    processes that ask at once, one computes and the others wait. Raises :class:`CacheError` that
+    names the remedy if the place cannot be written; it is raised before anything is computed, so
+    that no work is lost to it.
     """
     if _read_only(place) and is_cached(place):
         return place
     with locked(place):
         if place.exists():
-            if not (damage := _damage(place)):
+            if not (damage := _damage(place) or _unreadable(place, read)):
                 return place
             _set_aside(place, damage)
         with explained(place):
@@ -181,6 +186,15 @@ def _damage(place: Path) -> str:
     except (OSError, ValueError, AttributeError, TypeError) as error:
         return str(error)
     return ", ".join(wrong)
+
+
+def _unreadable(place: Path, read: Callable[[Path], object]) -> str:
+    """Why ``read`` cannot use a folder whose files are what was written, "" if it can."""
+    try:
+        read(place)
+    except Exception as error:  # whatever a wrong file leads to
+        return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return ""
 
 
 def _parsed(place: Path) -> dict[str, Any]:

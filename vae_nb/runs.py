@@ -123,13 +123,21 @@ def fit(recipe: Recipe, device: str | None = None, show_progress: bool | None = 
         (place / "history.json").write_text(json.dumps(dataclasses.asdict(history)))
         (place / "recipe.json").write_text(json.dumps(record, indent=1))
 
-    place = cache.compute_once(folder() / name, write)
+    place = cache.compute_once(folder() / name, write, functools.partial(_read, recipe))
+    return Run(recipe, *_read(recipe, place), name)
+
+
+def _read(recipe: Recipe, place: Path) -> tuple[Any, History, dict[str, Any]]:
+    """Model, history, and how they were made; raises if one of them is not what it has to be."""
     record = json.loads((place / "recipe.json").read_text())
     model = training.new_model(recipe)
-    model.load_state_dict(load_file(place / "weights.safetensors"))
+    weights = load_file(place / "weights.safetensors")
+    model.load_state_dict(weights)
+    if broken := [key for key, tensor in weights.items() if not tensor.isfinite().all()]:
+        raise ValueError(f"weights that are not finite: {', '.join(broken)}")
     history = History(**json.loads((place / "history.json").read_text()))
     model = model.to(memory_format=torch.channels_last).eval()  # a quarter faster on the CPU
-    return Run(recipe, model, history, record["made"], name)
+    return model, history, record["made"]
 
 
 def _provenance(seconds: float, device: str | None) -> dict[str, Any]:
