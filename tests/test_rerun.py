@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -492,3 +493,27 @@ def test_the_appendix_lists_every_parameter_of_every_chapter():
     for chapter in sorted((ROOT / "book").glob("*.ipynb")):
         for name in papermill.inspect_notebook(chapter):
             assert f"`{name}`" in table, f"{chapter.name}: {name}"
+
+
+@pytest.mark.parametrize(
+    ("chapter", "betas", "parameters", "message"),
+    [
+        ("beta_ten", [0.5, -1], {}, "beta = -1 is not allowed: beta must be a finite number"),
+        ("beta_ten", [0.5], {"dataset": "CIFAR"}, "dataset must be one of MNIST, "),
+        ("beta_ten", [0.5], {"start_labels": 11}, "start_labels must be a label from 0 to 9"),
+        ("beta_tuned", [0.5], {"lower": 2}, "lower must be a number between 0 and 1"),
+        ("interpolation", [0.5], {"compared": [0.1, -1]}, "compared must be a list of finite"),
+        ("autoencoder", [], {"images": 0.5}, "images must be 0 (all) or how many"),
+        ("representations", [0.5], {"latent_dim": 0}, "latent_dim must be"),
+    ],
+)
+def test_what_a_chapter_would_refuse_is_refused_before_a_kernel_starts(
+    chapter, betas, parameters, message, tmp_path, monkeypatch
+):
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a kernel was started")
+
+    monkeypatch.setattr("papermill.execute_notebook", refuse)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        rerun(chapter, betas, tmp_path, **parameters)
+    assert list(tmp_path.iterdir()) == []

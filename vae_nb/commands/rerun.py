@@ -27,8 +27,12 @@ from filelock import FileLock, Timeout
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 
+from vae_nb import parameters as checks
 from vae_nb.commands import book_folder, rerun_pages
+from vae_nb.data import SPECIFICATIONS
+from vae_nb.recipe import recipe
 
+SHARED = {"epochs", "images", "seed", "dataset", "profile", "latent_dim"}  # of every chapter
 _SCRATCH = ".rerun-"
 _LOCK = "lock"  # in a scratch folder: held as long as somebody works there
 _WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
@@ -77,7 +81,8 @@ def rerun(
     if values and "beta" in parameters:
         raise ValueError(f"beta is given twice: {values} and {parameters['beta']!r}")
     runs = [{"beta": value, **parameters} for value in values] or [parameters]
-    _check_names(source, runs[0])
+    for run in runs:
+        _check(source, run)
 
     output = Path(output).resolve()
     output.mkdir(parents=True, exist_ok=True)
@@ -116,14 +121,35 @@ def _chapter(chapter: str, book: Path) -> Path:
     return known[chapter]
 
 
-def _check_names(source: Path, parameters: dict[str, Any]) -> None:
-    # Papermill only logs a name that the chapter does not know, and runs it at its defaults.
+def _check(source: Path, parameters: dict[str, Any]) -> None:
+    """Refuse before a kernel starts what the chapter would refuse, by the same checks and words.
+
+    What only this chapter asks of a value, its own kernel says. Papermill only logs a name that the
+    chapter does not know, and runs it at its defaults.
+    """
     known = papermill.inspect_notebook(source)
     for name in parameters:
         if name not in known:
             raise ValueError(
                 f"{source.stem} has no parameter {name!r}; it takes: {', '.join(known) or 'none'}"
             )
+    if not known.keys() >= SHARED:
+        return  # not a chapter of this book
+    defaults = {name: ast.literal_eval(each["default"]) for name, each in known.items()}
+    values = defaults | parameters
+    try:
+        shared = checks.checked(**values)
+        model = ("vae", values["beta"]) if "beta" in values else ("ae", 0.0)
+        recipe(*model, **shared)
+        if "lower" in values:
+            checks.neighbours(values["beta"], values["lower"], values["higher"])
+        if "compared" in values:
+            checks.betas("compared", values["compared"])
+        if "start_labels" in values:
+            classes = SPECIFICATIONS[values["dataset"]].classes
+            checks.label_pairs(values["start_labels"], values["end_labels"], classes)
+    except ValueError as error:
+        raise ValueError(f"{error} ({_title(source.stem, parameters)})") from None
 
 
 def _slug(chapter: str, parameters: dict[str, Any]) -> str:
