@@ -822,10 +822,11 @@ def test_an_outlier_is_on_the_page(published, archived_run, monkeypatch):
 def test_a_recipe_that_will_collapse_is_announced(published, monkeypatch, capsys):
     monkeypatch.setattr(display, "_collapse_beta", lambda dataset, images, m: 0.4 * m / 64)
     recipes = [recipe("ae"), recipe("vae", 0.3), recipe("vae", 0.3, latent_dim=2)]
-    report.show_recipes(
-        *(SimpleNamespace(recipe=r, beta=r.beta, latent_dim=r.latent_dim) for r in recipes)
-    )
-    assert len(capsys.readouterr().out.splitlines()) == 3
+    facts = [{"recipe": r, "beta": r.beta, "latent_dim": r.latent_dim} for r in recipes]
+    made = [{}, {"archived": True}, {}]
+    report.show_recipes(*(SimpleNamespace(made=m, **f) for m, f in zip(made, facts, strict=True)))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.endswith(", archived") for line in lines] == [False, True, False]
     ((role, text),) = published
     assert role == "text"
     assert text == (
