@@ -22,7 +22,7 @@ unexport CHAPTER BETA ARGS
 
 help:
 	@echo "make book                               install into .venv and build the report"
-	@echo "make preview                            the same from archived models, in two minutes:"
+	@echo "make preview                            the same from archived models, in minutes:"
 	@echo "                                        nothing is trained"
 	@echo "make lab                                open the chapters in JupyterLab"
 	@echo "make pdf                                print the report as one PDF (needs Chromium)"
@@ -35,8 +35,8 @@ help:
 	@echo "make check                              linters, types and the fast tests (two minutes)"
 	@echo "make test                               linters, types and all tests (half an hour)"
 	@echo "make verify                             compare the verdicts with those of the prose"
-	@echo "make sweep                              train and measure all of the archive again (most of"
-	@echo "                                        a day; resumes where it was stopped)"
+	@echo "make sweep                              train and measure what the archive lacks, or other"
+	@echo "                                        code made (all: a day; resumes where it stopped)"
 	@echo "make picture                            take the README's picture of the built first page"
 	@echo "                                        (needs Chromium)"
 	@echo "make canary                             try the newest Jupyter Book on a copy of the book;"

@@ -595,3 +595,15 @@ def test_a_chapter_without_a_figure_or_without_a_page_fails_the_build(tmp_path: 
     assert "chapters without a live figure or a table of claims: two" in run.stdout
     write_page(book, "two", code(FIGURE.replace("fig-toy", "fig-two")))
     assert build(book).returncode == 0
+
+
+@pytest.mark.slow
+def test_every_page_of_a_preview_says_that_its_models_are_archived(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VAE_NB_PREVIEW", "1")
+    book = make_book(tmp_path, "one")
+    write_page(book, "one", code(FIGURE))
+    assert build(book).returncode == 0
+    for name in ("index", "one"):
+        assert "A preview with archived models" in words(page(book, name))

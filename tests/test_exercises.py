@@ -247,6 +247,8 @@ def test_a_student_sees_the_figure_and_not_the_answer(name):
     assert student.cells[place + 1].source == exercises.PREDICTION
     assert exercises.is_unanswered(student.cells[place + 1])
     summary = text.partition("## Summary")[2]
+    (last,) = (cell for cell in student.cells if exercises.SUMMARY in cell.source)
+    assert exercises.is_unanswered(last)
     assert "Your summary" in summary and "\n- " not in summary
 
 

@@ -518,3 +518,13 @@ def test_what_a_chapter_would_refuse_is_refused_before_a_kernel_starts(
     with pytest.raises(ValueError, match=re.escape(message)):
         rerun(chapter, betas, tmp_path, **parameters)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_chapter_with_computed_defaults_is_left_to_its_kernel(tmp_path):
+    lines = ["beta = 1 / 2", "epochs = 0", "images = 0", "seed = 0", "latent_dim = 64"]
+    lines += ['dataset = "MNIST"', 'profile = "default"']
+    cell = new_code_cell("\n".join(lines), metadata={"tags": ["parameters"]})
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    own = new_notebook(cells=[cell], metadata={"kernelspec": kernel})
+    nbformat.write(own, tmp_path / "own.ipynb")
+    module._check(tmp_path / "own.ipynb", {"seed": -1})
