@@ -16,7 +16,8 @@ PIP_INSTALL = "$(BIN)/python" -m pip install -c constraints.txt \
 export VAE_NB_CHAPTER := $(value CHAPTER)
 export VAE_NB_BETA := $(value BETA)
 export VAE_NB_ARGS := $(value ARGS)
-unexport CHAPTER BETA ARGS
+export VAE_NB_PROFILE := $(value PROFILE)
+unexport CHAPTER BETA ARGS PROFILE
 
 .PHONY: help book preview lab pdf lint check test verify sweep rerun exercises picture canary clean distclean
 
@@ -28,6 +29,7 @@ help:
 	@echo "make pdf                                print the report as one PDF (needs Chromium)"
 	@echo "make rerun CHAPTER=beta_ten BETA=0.5    run a chapter with another beta, as a page;"
 	@echo "                                        BETA=\"0.5 1 2\" compares several,"
+	@echo "                                        PROFILE=default trains from new weights,"
 	@echo "                                        ARGS=\"-p epochs 1\" sets other parameters,"
 	@echo "                                        a list without spaces: ARGS=\"-p compared [0.1,1]\""
 	@echo "make exercises                          write the chapters for students into exercises/,"
@@ -87,7 +89,8 @@ rerun: $(VENV)/installed
 	@test -n "$$VAE_NB_CHAPTER" || { \
 		echo 'Which chapter? make rerun CHAPTER=beta_ten BETA="0.5 1"'; exit 2; }
 	@set -f; exec "$(BIN)/python" -m vae_nb rerun "$$VAE_NB_CHAPTER" \
-		$${VAE_NB_BETA:+--beta $$VAE_NB_BETA} $$VAE_NB_ARGS
+		$${VAE_NB_BETA:+--beta $$VAE_NB_BETA} \
+		$${VAE_NB_PROFILE:+-p profile "$$VAE_NB_PROFILE"} $$VAE_NB_ARGS
 
 exercises: $(VENV)/installed
 	@$(BIN)/python -m vae_nb exercises

@@ -41,6 +41,8 @@ from vae_nb.recipe import MODELS, Kind, Recipe, recipe
         ("schedule", "none"),
         ("optimiser", "sgd"),
         ("dataset", "CIFAR10"),
+        ("start", "vae"),
+        ("start", ["multi_rate"]),
         ("profile", "fast"),
         ("profile", ["course"]),
     ],
@@ -86,6 +88,31 @@ def test_course_profile_is_the_course_recipe(model, beta, epochs):
     )
     assert recipe(model, beta, profile="course", epochs=2).epochs == 2
     assert recipe(model, beta).epochs == 5
+
+
+@pytest.mark.parametrize(("beta", "epochs"), [(1e-4, 1), (0.049, 1), (0.1, 2), (0.15, 2), (10, 1)])
+def test_an_instant_vae_goes_on_from_the_network_of_all_betas(beta, epochs):
+    given = recipe("vae", beta, "instant", seed=3, train_images=5000, latent_dim=8)
+    assert (given.epochs, given.schedule, given.start) == (epochs, "linear", "multi_rate")
+    assert recipe("vae", beta, "instant", epochs=7).epochs == 7
+    assert given.begins_as == recipe("multi_rate", seed=3, train_images=5000, latent_dim=8)
+    assert "begun as VAE, every β" in str(given)
+    assert Recipe(**given.as_dict()) == given
+
+
+@pytest.mark.parametrize(
+    "key", [("ae", 0.0), ("vae", 0.0), ("sigma_vae", 0.0), ("multi_rate", 0.0)]
+)
+def test_what_no_network_of_all_betas_can_begin_is_the_default_instead(key):
+    assert recipe(*key, "instant") == recipe(*key)
+    assert recipe(*key).begins_as is None
+    assert "start" not in recipe(*key).as_dict()
+
+
+@pytest.mark.parametrize(("model", "beta"), [("ae", 0.0), ("vae", 0.0)])
+def test_a_start_that_is_none_is_refused(model, beta):
+    with pytest.raises(ValueError, match="start = 'multi_rate' is not allowed: start must be None"):
+        recipe(model, beta, start="multi_rate")
 
 
 def test_one_number_has_one_spelling():

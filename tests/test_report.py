@@ -835,6 +835,27 @@ def test_a_recipe_that_will_collapse_is_announced(published, monkeypatch, capsys
     )
 
 
+def test_an_instant_model_says_how_it_was_made(published, monkeypatch):
+    monkeypatch.setattr(display, "_collapse_beta", lambda dataset, images, m: 1e3)
+    recipes = [recipe("vae", beta, "instant") for beta in (1e-5, 0.3, 20)]
+    show = [SimpleNamespace(recipe=r, beta=r.beta, latent_dim=64, made={}) for r in recipes]
+    report.show_recipes(*show)
+    ((_, text),) = published
+    assert "at β = 1e-05, 0.3 and 20, training began with the [network of all β]" in text
+    assert "β = 1e-05 lies outside of that network’s range" in text and "β = 0.0001." in text
+    assert "β = 20 lies outside" in text and text.endswith("β = 10.")
+    published.clear()
+    report.show_recipes(*show[1:2])
+    assert "outside" not in published[0][1]
+
+
+def test_a_role_shows_what_criteria_and_answer_read():
+    shown = report.shows("Q3", "this")
+    assert {"rate", "sharpness_sampled", "pixel_variance"} <= shown  # criteria
+    assert "mse_mean" in shown and "elbo" not in shown
+    assert report.shows("Q2", "real") >= {"recognised_prior"}  # the template alone
+
+
 def test_the_threshold_of_collapse_is_that_of_the_data(mnist):
     from vae_nb.objective import collapse_beta
 

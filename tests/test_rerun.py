@@ -24,7 +24,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from vae_nb import commands
 from vae_nb.__main__ import main
 from vae_nb.commands import rerun as module
-from vae_nb.commands import rerun_pages
+from vae_nb.commands import rerun_chapter, rerun_pages
 from vae_nb.commands.rerun import rerun
 from vae_nb.report.display import MEASURED
 from vae_nb.report.question import Verdict
@@ -527,4 +527,4 @@ def test_a_chapter_with_computed_defaults_is_left_to_its_kernel(tmp_path):
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     own = new_notebook(cells=[cell], metadata={"kernelspec": kernel})
     nbformat.write(own, tmp_path / "own.ipynb")
-    module._check(tmp_path / "own.ipynb", {"seed": -1})
+    rerun_chapter.check(tmp_path / "own.ipynb", {"seed": -1}, "own")

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import shutil
 import weakref
 from pathlib import Path
 
@@ -12,8 +13,11 @@ from safetensors.torch import load_file, save_file
 
 from vae_nb import cache, data, runs, training
 from vae_nb.objective import beta_of_decoder_variance
-from vae_nb.recipe import recipe
+from vae_nb.recipe import MODELS, recipe
+from vae_nb.training import History
 
+MULTI_RATE = MODELS["multi_rate"]
+HISTORY = History([1.0], [1.0], [{"loss": 1.0, "reconstruction": 1.0, "mse_mean": 1.0, "kl": 1.0}])
 SMALL = dict(width=4, latent_dim=8, epochs=1, train_images=256)
 
 
@@ -34,6 +38,13 @@ def trainings(tmp_path, monkeypatch, mnist):
     return calls
 
 
+@pytest.fixture
+def carried(tmp_path, monkeypatch):
+    """The folder of what the package brings: empty at first."""
+    monkeypatch.setattr(runs, "CARRIED", tmp_path / "carried")
+    return tmp_path / "carried" / "runs"
+
+
 def files(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -51,6 +62,54 @@ def test_a_run_is_fitted_once_and_read_back_whole(trainings):
     assert not again.model.training
     runs.fit(recipe("vae", 0.2, **SMALL))
     assert len(trainings) == 2
+
+
+INSTANT = dict(latent_dim=8, train_images=256)
+
+
+def test_an_instant_run_begins_as_the_network_of_all_betas(trainings, carried, monkeypatch):
+    given = recipe("vae", 0.3, "instant", **INSTANT)
+    network = runs.fit(given.begins_as).model
+    monkeypatch.setattr(training, "train", lambda *arguments: (arguments[4], HISTORY))
+    run = runs.fit(given)  # as it begins, since nothing is trained
+    noise = torch.randn(100, 8)
+    images = run.dataset.test_images
+    expected, _ = network.at(0.3)(images, noise)
+    assert torch.allclose(run.model(images, noise)[0], expected, atol=1e-5)
+
+
+def test_the_name_of_an_instant_run_has_how_it_begins(trainings, monkeypatch):
+    given = recipe("vae", 0.3, "instant", **INSTANT)
+    plain = dataclasses.replace(given, start=None)
+    assert runs.digest(given) != runs.digest(plain)
+    before = runs.digest(given), runs.digest(plain)
+    epochs = {"default": {None: 9}}
+    monkeypatch.setitem(MODELS, "multi_rate", dataclasses.replace(MULTI_RATE, epochs=epochs))
+    assert runs.digest(given) != before[0] and runs.digest(plain) == before[1]
+
+
+@pytest.mark.parametrize("damage", [None, "cut", "wrong", "missing"])
+def test_an_archived_network_begins_and_a_damaged_one_is_trained_instead(
+    trainings, carried, damage
+):
+    given = recipe("vae", 0.3, "instant", **INSTANT)
+    network = runs.fit(given.begins_as)
+    place = carried / network.digest
+    shutil.move(runs.folder() / network.digest, place)
+    weights = place / "weights.safetensors"
+    if damage == "cut":
+        weights.write_bytes(weights.read_bytes()[:-1])
+    elif damage == "wrong":
+        tensors = load_file(weights)
+        not_a_number(tensors)
+        save_file(tensors, weights)
+        resum(place)
+    elif damage == "missing":
+        shutil.rmtree(place)
+    assert runs.is_carried(given.begins_as) is (damage in (None, "wrong"))
+    trainings.clear()
+    runs.fit(given)
+    assert trainings == ([given] if damage is None else [given.begins_as, given])
 
 
 def test_a_run_encodes_and_decodes_and_knows_its_data_and_beta(trainings):

@@ -42,7 +42,8 @@ class Objective(Protocol):
 class Kind:
     """A kind of model: its title (a format of ``beta``), its network, and its objective.
 
-    ``epochs`` is by profile, and within one by beta; ``None`` stands for every other beta.
+    ``epochs`` is by profile, and within one by beta; ``None`` stands for every other beta. A
+    profile that is not there is the default one for this kind.
     """
 
     title: str
@@ -63,7 +64,7 @@ MODELS = {
         "VAE, β = {beta:g}",
         VAE,
         FixedBeta,
-        {"default": {None: 5}, "course": {0.0: 5, 10.0: 5, None: 20}},
+        {"default": {None: 5}, "course": {0.0: 5, 10.0: 5, None: 20}, "instant": {None: 1}},
         takes_beta=True,
     ),
     "sigma_vae": Kind(  # learns its decoder's variance instead of being given a beta
@@ -80,8 +81,9 @@ MODELS = {
     ),
 }
 
-# "default" reaches a good model soonest (`benchmarks/time_to_quality.py`); "course" is the course's
-# recipe to the letter.
+# "default" reaches a good model from nothing soonest (`benchmarks/time_to_quality.py`); "course" is
+# the course's recipe to the letter; "instant" goes on from the network of all betas, taken at one
+# (`benchmarks/rerun.py`).
 PROFILES: dict[str, dict[str, Any]] = {
     "default": {
         "batch_size": 256,
@@ -97,7 +99,17 @@ PROFILES: dict[str, dict[str, Any]] = {
         "schedule": "constant",
         "optimiser": "adam",
     },
+    "instant": {
+        "batch_size": 256,
+        "learning_rate": 4e-3,
+        "width": 16,
+        "schedule": "linear",
+        "optimiser": "muon",
+        "start": "multi_rate",
+    },
 }
+# Where the rate–distortion curve bends most, one epoch from the network of all betas is too short.
+BEND, EPOCHS_AT_BEND = (0.05, 0.15), 2
 
 
 def require(ok: bool, field: str, value: object, allowed: str) -> None:
@@ -126,7 +138,9 @@ class Recipe:
     ``objective``); ``train_images`` is how many training images are used (None: all of them);
     ``learning_rate`` is the peak of the schedule, or the rate of the constant one;
     ``optimiser`` is Adam for all weights, or Muon for those that are matrices and Adam for the
-    rest. Raises :class:`ValueError` that names the field, the value and what is allowed.
+    rest; ``start`` names the kind of network for all betas that this one begins as (None: new
+    weights), see :attr:`begins_as`. Raises :class:`ValueError` that names the field, the value and
+    what is allowed.
     """
 
     model: str
@@ -141,6 +155,7 @@ class Recipe:
     seed: int = 0
     dataset: str = "MNIST"
     train_images: int | None = None
+    start: str | None = None
 
     def __post_init__(self) -> None:
         for field, entries in (
@@ -175,6 +190,13 @@ class Recipe:
             f"None (all) or a whole number, at least one batch of {self.batch_size} (the parameter "
             "`images` of a chapter)",
         )
+        ok = self.start is None or (
+            self.start in tuple(MODELS)
+            and hasattr(MODELS[self.start].network, "at")
+            and self.kind.takes_beta
+            and self.beta > 0
+        )
+        require(ok, "start", self.start, "None, or multi_rate for a VAE with a beta above 0")
         # One number has one spelling, so that one recipe has one digest.
         for field, kind in (("beta", float), ("learning_rate", float)):
             object.__setattr__(self, field, kind(getattr(self, field)))
@@ -188,13 +210,25 @@ class Recipe:
         """The entry of MODELS."""
         return MODELS[self.model]
 
+    @property
+    def begins_as(self) -> Recipe | None:
+        """The recipe of the network for all betas that training goes on from, at this beta."""
+        if self.start is None:
+            return None
+        same = {name: getattr(self, name) for name in ("width", "latent_dim", "seed", "dataset")}
+        return recipe(self.start, train_images=self.train_images, **same)
+
     def objective(self) -> Objective:
         """What is minimised: a new object for each training, since some keep a state."""
         return self.kind.objective(self.beta)
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields as plain JSON values."""
-        return dataclasses.asdict(self)
+        """The fields as plain JSON values; without ``start`` where there is none.
+
+        So a recipe that begins with new weights is named as it was before there was a ``start``.
+        """
+        fields = dataclasses.asdict(self)
+        return {k: v for k, v in fields.items() if (k, v) != ("start", None)}
 
     def __str__(self) -> str:
         epochs = f"{self.epochs} epoch{'s' if self.epochs > 1 else ''}"
@@ -205,6 +239,8 @@ class Recipe:
             parts.append(f"{self.train_images:,} images")
         if self.dataset != "MNIST":
             parts.append(self.dataset)
+        if self.start is not None:
+            parts.append(f"begun as {MODELS[self.start].title}")
         return f"{self.kind.title.format(beta=self.beta)} ({', '.join(parts)})"
 
 
@@ -213,7 +249,9 @@ def recipe(
 ) -> Recipe:
     """A recipe of a profile; ``changes`` are any other fields of :class:`Recipe`.
 
-    ``epochs=0`` keeps the profile's own number. Raises :class:`ValueError` as :class:`Recipe` does.
+    ``epochs=0`` keeps the profile's own number. With the profile "instant", models that cannot
+    go on from a network for all betas (others than VAEs, and beta = 0) are those of the default.
+    Raises :class:`ValueError` as :class:`Recipe` does.
     """
     require(profile in tuple(PROFILES), "profile", profile, f"one of {', '.join(PROFILES)}")
     require(model in tuple(MODELS), "model", model, f"one of {', '.join(MODELS)}")
@@ -221,6 +259,11 @@ def recipe(
     known = {field.name for field in dataclasses.fields(Recipe)}
     for name in changes:
         require(name in known, "the recipe field", name, f"one of {', '.join(sorted(known))}")
+    if profile not in MODELS[model].epochs or (profile == "instant" and beta == 0):
+        profile = "default"
     own = MODELS[model].epochs[profile]
-    epochs = epochs or own.get(beta if is_number(beta) else None, own[None])
+    usual = own.get(beta if is_number(beta) else None, own[None])
+    if profile == "instant" and is_number(beta) and BEND[0] <= beta <= BEND[1]:
+        usual = EPOCHS_AT_BEND
+    epochs = epochs or usual
     return Recipe(model=model, beta=beta, **{"epochs": epochs} | PROFILES[profile] | changes)

@@ -6,6 +6,7 @@ that decides its weights. It holds ``weights.safetensors``, ``history.json`` and
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -93,8 +94,18 @@ def digest(recipe: Recipe, dataset: Dataset | None = None) -> str:
     """The name of a recipe's run: changes with recipe, data, and the code behind its weights."""
     dataset = dataset or data.load(recipe.dataset, recipe.train_images)
     named = {"network": recipe.kind.network.__qualname__, "objective": repr(recipe.objective())}
+    if recipe.begins_as:
+        named["start"] = digest(recipe.begins_as, dataset)
     parts = [json.dumps(recipe.as_dict() | named, sort_keys=True), dataset.digest, code(recipe)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
+
+
+CARRIED = Path(__file__).parent / "carried"  # models that the package brings with it
+
+
+def is_carried(recipe: Recipe, dataset: Dataset | None = None) -> bool:
+    """Whether the package brings the run of ``recipe``, undamaged and made by this code."""
+    return cache.is_cached(CARRIED / "runs" / digest(recipe, dataset))
 
 
 def is_fitted(recipe: Recipe) -> bool:
@@ -112,10 +123,11 @@ def fit(recipe: Recipe, device: str | None = None, show_progress: bool | None = 
     name = digest(recipe, dataset)
 
     def write(place: Path) -> None:
+        network = _start(recipe, device, show_progress)
         start = time.perf_counter()
         steps = recipe.epochs * training.steps_per_epoch(recipe, len(dataset.train_images))
         with progress.bar(steps, str(recipe), show=show_progress) as advance:
-            model, history = training.train(recipe, dataset, device, advance)
+            model, history = training.train(recipe, dataset, device, advance, network)
         made = _provenance(time.perf_counter() - start, device)
         record = {"recipe": recipe.as_dict(), "made": made}
         weights = {key: tensor.contiguous() for key, tensor in model.state_dict().items()}
@@ -125,6 +137,21 @@ def fit(recipe: Recipe, device: str | None = None, show_progress: bool | None = 
 
     place = cache.compute_once(folder() / name, write, functools.partial(_read, recipe))
     return Run(recipe, *_read(recipe, place), name)
+
+
+def _start(recipe: Recipe, device: str | None, show_progress: bool | None) -> Any:
+    """The network to begin with, None for a new one.
+
+    One that is kept here comes first, then the archived one; without either it is trained now.
+    """
+    begins_as = recipe.begins_as
+    if begins_as is None:
+        return None
+    name = digest(begins_as)
+    if not cache.is_cached(folder() / name) and cache.is_cached(CARRIED / "runs" / name):
+        with contextlib.suppress(Exception):  # whatever a wrong file leads to
+            return _read(begins_as, CARRIED / "runs" / name)[0].at(recipe.beta)
+    return fit(begins_as, device, show_progress).model.at(recipe.beta)
 
 
 def _read(recipe: Recipe, place: Path) -> tuple[Any, History, dict[str, Any]]:

@@ -4,6 +4,7 @@ MyST-NB runs one page after the other. A page keeps one processor busy while its
 figure is drawn or a probe is fitted, and a small network trains hardly faster on two processors
 than on one. So what is stale is run here before the pages are read, and MyST-NB finds all outputs
 in the cache. Where two pages need the same model, one fits it and the other waits (vae_nb.cache).
+Meanwhile one bar shows how far all of it is, or a line each model and page that is finished.
 
 jupyter-cache has a parallel executor of its own, which takes every processor, runs all pages to
 the end after one has failed, and can name neither the failing cell nor the threads of a kernel.
@@ -30,12 +31,14 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
     from sphinx.environment import BuildEnvironment
 
+    from vae_nb.progress import Watcher
+
 LOGGER = logging.getLogger(__name__)
 AT_ONCE = 4  # pages, at most: each is a process of about a gigabyte
 
 
 def run_stale_pages(app: Sphinx, env: BuildEnvironment, names: list[str]) -> None:
-    """Run the pages among `names` that are not in the cache, if they are several."""
+    """Run the pages among `names` that are not in the cache."""
     if app.config.nb_execution_mode != "cache":
         return
     cache = get_cache(app.config.nb_execution_cache_path)
@@ -43,9 +46,26 @@ def run_stale_pages(app: Sphinx, env: BuildEnvironment, names: list[str]) -> Non
     first, *others = app.config.external_site_map
     paths = [Path(env.doc2path(name)) for name in (*others, first) if name in names]
     stale = [path for path in paths if path.suffix == ".ipynb" and not _is_cached(cache, path)]
+    if not stale:
+        return
+    from vae_nb.progress import Watcher
+
     at_once = min(AT_ONCE, len(stale), os.cpu_count() or 1)
-    if at_once > 1:
-        asyncio.run(_run_all(app, cache, stale, at_once))
+    with Watcher(_work(stale), LOGGER.info) as watcher:
+        asyncio.run(_run_all(app, cache, stale, at_once, watcher))
+
+
+def _work(paths: list[Path]) -> dict[str, float]:
+    """What is to be done, in seconds of one processor core on the machine where it was measured."""
+    from vae_nb import runs
+    from vae_nb.commands import preview
+
+    work = {path.name: 15.0 for path in paths}
+    for recipe in preview.shown():
+        if not runs.is_fitted(recipe):
+            work[str(recipe)] = recipe.epochs * (18.0 if recipe.model == "multi_rate" else 14.0)
+            work[f"measuring {recipe}"] = 30.0
+    return work
 
 
 def _is_cached(cache: JupyterCacheAbstract, path: Path) -> bool:
@@ -57,13 +77,13 @@ def _is_cached(cache: JupyterCacheAbstract, path: Path) -> bool:
 
 
 async def _run_all(
-    app: Sphinx, cache: JupyterCacheAbstract, paths: list[Path], at_once: int
+    app: Sphinx, cache: JupyterCacheAbstract, paths: list[Path], at_once: int, watcher: Watcher
 ) -> None:
     """Run each page and put it into the cache. The first that fails ends the others."""
     free = asyncio.Semaphore(at_once)
     # Libraries that take every processor for themselves would fight for them.
     threads = str(max(1, (os.cpu_count() or 1) // at_once))
-    environment = {"OMP_NUM_THREADS": threads} | os.environ
+    environment = {"OMP_NUM_THREADS": threads} | os.environ | watcher.environment
 
     async def run(path: Path) -> None:
         async with free:
@@ -72,7 +92,7 @@ async def _run_all(
             seconds = time.perf_counter() - start
             bundle = CacheBundleIn(notebook, str(path), data={"execution_seconds": seconds})
             cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
-            LOGGER.info("%s: run in %.0f s, beside others", path.name, seconds)
+            watcher.finish(path.name, f"{path.name}: run in {seconds:.0f} s")
 
     try:
         async with asyncio.TaskGroup() as group:

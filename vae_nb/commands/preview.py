@@ -27,7 +27,7 @@ from vae_nb import cache, data, report, runs
 from vae_nb.commands import book_folder, build_command
 from vae_nb.recipe import Recipe, recipe
 
-CARRIED = Path(__file__).resolve().parents[1] / "carried"
+CARRIED = runs.CARRIED
 WEIGHTS = "weights.safetensors"
 PREVIEW = "VAE_NB_PREVIEW"  # in the environment of a build: what its pages say of their models
 
@@ -115,6 +115,15 @@ def _copy_files(source: Path, target: Path) -> None:
     for path in source.iterdir():
         if path.name != "checksums.json":  # written anew
             shutil.copy(path, target)
+
+
+def environment() -> dict[str, str]:
+    """For kernels: where no book was built on this machine, the archived models are their cache."""
+    target = cache.folder() / "preview"
+    model = recipe("ae")
+    if runs.is_fitted(model) or model in unpack(target):  # made here, or archived by other code
+        return {}
+    return {"VAE_NB_CACHE": str(target)}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

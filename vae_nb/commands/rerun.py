@@ -4,6 +4,10 @@
 and renders each run as a page of its own; several values get an index that compares them. The
 chapters themselves say which parameters and values they take. Nothing that was there before is
 touched until the whole re-run has succeeded: it is made in a hidden folder and moved into place.
+
+It is quick where it can be. A VAE goes on from the network of all betas, where one is kept (the
+profile "instant"); where no book was built on this machine, models that the package brings serve
+instead of being trained; and pages that would come out the same are left as they are.
 """
 
 from __future__ import annotations
@@ -12,29 +16,27 @@ import argparse
 import ast
 import contextlib
 import hashlib
+import json
 import logging
 import os
 import re
 import shutil
-import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import papermill
 from filelock import FileLock, Timeout
-from nbclient.exceptions import CellTimeoutError, DeadKernelError
-from nbformat import NotebookNode
 
-from vae_nb import parameters as checks
-from vae_nb.commands import book_folder, rerun_pages
-from vae_nb.data import SPECIFICATIONS
-from vae_nb.recipe import recipe
+from vae_nb.commands import book_folder, rerun_chapter
+from vae_nb.progress import Watcher
 
-SHARED = {"epochs", "images", "seed", "dataset", "profile", "latent_dim"}  # of every chapter
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
 _SCRATCH = ".rerun-"
 _LOCK = "lock"  # in a scratch folder: held as long as somebody works there
+_MADE_OF = "made-of.json"  # in a finished re-run: a digest of all that decides its pages
 _WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
 _REAL = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|nan)", re.ASCII | re.IGNORECASE)
 
@@ -80,38 +82,61 @@ def rerun(
     values = [given] if single else list(dict.fromkeys(given))
     if values and "beta" in parameters:
         raise ValueError(f"beta is given twice: {values} and {parameters['beta']!r}")
-    runs = [{"beta": value, **parameters} for value in values] or [parameters]
-    for run in runs:
-        _check(source, run)
+    asked = [{"beta": value, **parameters} for value in values] or [parameters]
+    for each in asked:
+        rerun_chapter.check(source, each, _title(chapter, each))
+    if instant := rerun_chapter.instant(source, parameters):
+        parameters |= instant
+        asked = [each | instant for each in asked]
 
     output = Path(output).resolve()
     output.mkdir(parents=True, exist_ok=True)
     place = output / _slug(chapter, ({"beta": values} if values else {}) | parameters)
-    with _scratch(output) as scratch:  # beside its place, so that the last step is a rename
+    names = [_slug(chapter, each) for each in asked]
+    made_of = rerun_chapter.made_of(source, asked)
+    if not execute_only and made_of and _is_made_of(place, made_of):
+        _log.info("nothing has changed since; delete %s to run it again", place)
+        return _pages(place, names)
+    # Imported now, as they take a second: a refused value need not wait for them.
+    from vae_nb.commands import preview, rerun_pages
+
+    # Beside its place, so that the last step is a rename.
+    with contextlib.ExitStack() as stack:
+        scratch = stack.enter_context(_scratch(output))
+        work = rerun_chapter.work(source, dict(zip(names, asked, strict=True)))
+        watcher = stack.enter_context(Watcher(work, _log.info))
+        stack.enter_context(_environment(watcher.environment))
+        if rerun_chapter.is_of_the_book(source):
+            stack.enter_context(_environment(preview.environment()))
         site = scratch / "site"
         (site / "notebooks").mkdir(parents=True)
         notebooks = {}
-        for run in runs:
-            name = _slug(chapter, run)
-            _log.info("%s", _title(chapter, run))
-            notebooks[name] = _execute(source, site / "notebooks" / f"{name}.ipynb", run, output)
+        for name, each in zip(names, asked, strict=True):
+            _log.info("%s", _title(chapter, each))
+            notebooks[name] = _execute(source, site / "notebooks" / f"{name}.ipynb", each, output)
+            watcher.finish(name, "rendering" if name == names[-1] and not execute_only else "")
         if not execute_only:
-            _log.info("rendering")
-            for (name, notebook), run in zip(notebooks.items(), runs, strict=True):
+            alone = len(asked) == 1
+            for (name, notebook), each in zip(notebooks.items(), asked, strict=True):
                 page = scratch / name
-                rerun_pages.write_page(page, name, notebook, chapter, run, alone=len(runs) == 1)
+                rerun_pages.write_page(page, name, notebook, chapter, each, alone=alone)
                 rerun_pages.render(page, name, source.parent, site, place)
-            if len(runs) > 1:
-                rerun_pages.write_comparison(scratch / "index", notebooks, chapter, runs)
+            if not alone:
+                rerun_pages.write_comparison(scratch / "index", notebooks, chapter, asked)
                 rerun_pages.render(scratch / "index", "index", source.parent, site, place)
+            (site / _MADE_OF).write_text(json.dumps(made_of))
         if place.exists():
             place.rename(scratch / "replaced")
         site.rename(place)
 
     if execute_only:
         return [place / "notebooks" / f"{name}.ipynb" for name in notebooks]
-    index = [place / "index.html"] if len(runs) > 1 else []
-    return index + [place / f"{name}.html" for name in notebooks]
+    return _pages(place, names)
+
+
+def _pages(place: Path, names: Sequence[str]) -> list[Path]:
+    index = ["index"] if len(names) > 1 else []
+    return [place / f"{name}.html" for name in (*index, *names)]
 
 
 def _chapter(chapter: str, book: Path) -> Path:
@@ -121,38 +146,23 @@ def _chapter(chapter: str, book: Path) -> Path:
     return known[chapter]
 
 
-def _check(source: Path, parameters: dict[str, Any]) -> None:
-    """Refuse before a kernel starts what the chapter would refuse, by the same checks and words.
+@contextlib.contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """These variables in the environment of kernels."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
-    What only this chapter asks of a value, its own kernel says. Papermill only logs a name that the
-    chapter does not know, and runs it at its defaults.
-    """
-    known = papermill.inspect_notebook(source)
-    for name in parameters:
-        if name not in known:
-            raise ValueError(
-                f"{source.stem} has no parameter {name!r}; it takes: {', '.join(known) or 'none'}"
-            )
-    if not known.keys() >= SHARED:
-        return  # not a chapter of this book
+
+def _is_made_of(place: Path, made_of: str) -> bool:
     try:
-        defaults = {name: ast.literal_eval(each["default"]) for name, each in known.items()}
-    except (ValueError, SyntaxError):
-        return  # a reader's own chapter, whose defaults are computed
-    values = defaults | parameters
-    try:
-        shared = checks.checked(**values)
-        model = ("vae", values["beta"]) if "beta" in values else ("ae", 0.0)
-        recipe(*model, **shared)
-        if "lower" in values:
-            checks.neighbours(values["beta"], values["lower"], values["higher"])
-        if "compared" in values:
-            checks.betas("compared", values["compared"])
-        if "start_labels" in values:
-            classes = SPECIFICATIONS[values["dataset"]].classes
-            checks.label_pairs(values["start_labels"], values["end_labels"], classes)
-    except ValueError as error:
-        raise ValueError(f"{error} ({_title(source.stem, parameters)})") from None
+        return json.loads((place / _MADE_OF).read_text()) == made_of
+    except (OSError, ValueError):
+        return False
 
 
 def _slug(chapter: str, parameters: dict[str, Any]) -> str:
@@ -184,6 +194,9 @@ def _scratch(output: Path) -> Iterator[Path]:
 
 
 def _execute(source: Path, target: Path, parameters: dict[str, Any], output: Path) -> NotebookNode:
+    import papermill
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+
     title = _title(source.stem, parameters)
     try:
         return papermill.execute_notebook(
@@ -191,7 +204,7 @@ def _execute(source: Path, target: Path, parameters: dict[str, Any], output: Pat
             target,
             parameters,
             cwd=source.parent,  # where the book's own kernels run
-            progress_bar=sys.stderr.isatty(),
+            progress_bar=False,  # it would count cells, and most of the time is spent in one
             # Each kernel would warn that it talks plain TCP, and some that they were stopped.
             extra_arguments=["--log-level=CRITICAL"],
         )

@@ -104,6 +104,11 @@ def reads(model: str, beta: float) -> set[str]:
     }
 
 
+def shows(question: str, role: str) -> set[str]:
+    """The metrics of a role that the question's answer and evidence show, to be measured."""
+    return QUESTIONS[question].shows(role)
+
+
 def tests() -> dict[str, list[Any]]:
     """The tests of all claims, by claim: what is read, and from where, relation and threshold."""
     return {

@@ -16,6 +16,7 @@ from vae_nb import archive, data, objective
 from vae_nb.archive import Evidence, Numbers
 from vae_nb.figures import LiveFigure
 from vae_nb.metrics import METRICS
+from vae_nb.multirate import BETA_RANGE
 from vae_nb.report import templates
 from vae_nb.report.templates import Shown
 from vae_nb.runs import Run
@@ -88,8 +89,16 @@ def unfinished(evidence: Evidence, runs: Mapping[str, Run]) -> str:
 
 
 def show_recipes(*runs: Run) -> None:
-    """Print the recipe of each run; publish a sentence for each VAE whose collapse is expected."""
+    """Print the recipe of each run, and publish what a reader should know of some of them.
+
+    That is which began with the network of all betas, and which are expected to collapse.
+    """
     sentences = []
+    if betas := [run.beta for run in runs if run.recipe.start]:
+        low, high = BETA_RANGE
+        outside = {"below": [b for b in betas if b < low], "above": [b for b in betas if b > high]}
+        facts = {"betas": betas, "low": low, "high": high, **outside}
+        sentences.append(templates.macro("display.md", "instant", **facts))
     for run in runs:
         print(f"{run.recipe}{', archived' if run.made.get('archived') else ''}")
         if run.recipe.model == "vae":

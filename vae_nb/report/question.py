@@ -305,6 +305,10 @@ class Question:
         paths = [path.split(".", 1) for each in self.criteria.values() for path in each.read.reads]
         return {name for owner, name in paths if owner == role}
 
+    def shows(self, role: str) -> set[str]:
+        """The metrics of a role that its criteria, its answer or its facts read."""
+        return self.reads(role) | (templates.reads(self.template, role) & METRICS.keys())
+
     @property
     def criteria(self) -> dict[str, Criterion]:
         """All criteria by name: those of the claims, and the further ones."""

@@ -67,6 +67,16 @@ _environment.filters |= {
 }
 
 
+def reads(file: str, role: str) -> set[str]:
+    """The names that the template ``file`` reads of a role: ``{{ ae.mse_mean }}`` reads one."""
+    tree = _environment.parse((Path(__file__).parent / file).read_text(encoding="utf-8"))
+    return {
+        found.attr
+        for found in tree.find_all(jinja2.nodes.Getattr)
+        if isinstance(found.node, jinja2.nodes.Name) and found.node.name == role
+    }
+
+
 def render(file: str, **facts: Any) -> str:
     """The template ``file`` (such as ``q1_autoencoder.md``) filled with facts."""
     return _environment.get_template(file).render(facts).strip()
