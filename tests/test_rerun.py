@@ -528,3 +528,97 @@ def test_a_chapter_with_computed_defaults_is_left_to_its_kernel(tmp_path):
     own = new_notebook(cells=[cell], metadata={"kernelspec": kernel})
     nbformat.write(own, tmp_path / "own.ipynb")
     rerun_chapter.check(tmp_path / "own.ipynb", {"seed": -1}, "own")
+
+
+TEN, TUNED = (ROOT / "book" / f"{name}.ipynb" for name in ("beta_ten", "beta_tuned"))
+
+
+def test_parameters_are_those_that_papermill_finds():
+    for chapter in sorted((ROOT / "book").glob("*.ipynb")):
+        expected = papermill.inspect_notebook(chapter)
+        assert rerun_chapter.parameters(chapter).keys() == expected.keys(), chapter.name
+
+
+@pytest.mark.parametrize(
+    ("chapter", "given", "instant"),
+    [
+        ("beta_ten", {"beta": 0.5}, True),
+        ("beta_ten", {"beta": 0.5, "start_labels": 3, "end_labels": 5}, True),
+        ("beta_tuned", {"lower": 0.5}, True),
+        ("interpolation", {"compared": [0.1, 0.3]}, True),
+        ("beta_ten", {}, False),  # its model comes with the package
+        ("beta_tuned", {}, False),
+        ("beta_ten", {"profile": "default", "beta": 0.5}, False),
+        ("beta_ten", {"beta": 0.5, "epochs": 1}, False),  # meant from new weights
+        ("beta_ten", {"images": 5000}, False),  # another network of all betas, kept nowhere
+        ("beta_ten", {"seed": 3}, False),
+        ("autoencoder", {}, False),  # has no beta
+    ],
+)
+def test_a_rerun_is_instant_where_the_network_of_all_betas_is_at_hand(chapter, given, instant):
+    found = rerun_chapter.instant(ROOT / "book" / f"{chapter}.ipynb", [given])
+    assert found == ({"profile": "instant"} if instant else {})
+
+
+def test_a_rerun_is_not_instant_where_the_archived_network_is_of_other_code(monkeypatch):
+    monkeypatch.setattr("vae_nb.runs.code", lambda recipe: "other")
+    assert rerun_chapter.instant(TEN, [{"beta": 0.5}]) == {}
+
+
+def test_all_that_decides_a_page_is_in_its_digest(tmp_path, monkeypatch):
+    one = rerun_chapter.made_of(TEN, [{"beta": 0.5}])
+    assert one == rerun_chapter.made_of(TEN, [{"beta": 0.5}]) != ""
+    others = [
+        rerun_chapter.made_of(TUNED, [{"beta": 0.5}]),
+        rerun_chapter.made_of(TEN, [{"beta": 0.6}]),
+        rerun_chapter.made_of(TEN, [{"beta": 0.5}, {"beta": 0.6}]),
+    ]
+    monkeypatch.setattr(rerun_chapter.importlib.metadata, "version", lambda name: "0.0")
+    others.append(rerun_chapter.made_of(TEN, [{"beta": 0.5}]))
+    assert len({one, *others}) == 5
+    for name in ("beta_ten.ipynb", "_config.yml"):  # an edit of the chapter, and of the style
+        copy = tmp_path / name / "book"
+        copy.mkdir(parents=True)
+        for path in (TEN, ROOT / "book" / "_config.yml"):
+            (copy / path.name).write_bytes(path.read_bytes())
+        before = rerun_chapter.made_of(copy / "beta_ten.ipynb", [{}])
+        (copy / name).write_bytes((copy / name).read_bytes() + b"\n")
+        assert rerun_chapter.made_of(copy / "beta_ten.ipynb", [{}]) != before
+
+
+def test_pages_that_would_come_out_the_same_are_left(tmp_path, monkeypatch):
+    def made(source, target, parameters, **_):
+        nbformat.write(new_notebook(), target)
+        runs.append(parameters)
+        return new_notebook()
+
+    def page(folder, root, book, site, place):
+        (site / f"{root}.html").write_text("page")
+
+    runs = []
+    monkeypatch.setattr(papermill, "execute_notebook", made)
+    monkeypatch.setattr(rerun_pages, "write_page", lambda *_, **__: None)
+    monkeypatch.setattr(rerun_pages, "render", page)
+    first = rerun("beta_ten", 0.5, tmp_path)
+    assert rerun("beta_ten", 0.5, tmp_path) == first and first[0].is_file()
+    assert runs == [{"beta": 0.5, "profile": "instant"}]
+    monkeypatch.setattr(rerun_chapter, "made_of", lambda *_: "after an edit")
+    assert rerun("beta_ten", 0.5, tmp_path) == first
+    (first[0].parent / "made-of.json").write_text("cut")
+    rerun("beta_ten", 0.5, tmp_path)
+    assert len(runs) == 3
+
+
+def test_kernels_use_archived_models_where_no_book_was_built(tmp_path, monkeypatch):
+    monkeypatch.setenv("VAE_NB_CACHE", str(tmp_path))
+    asked = []
+    monkeypatch.setattr(
+        papermill,
+        "execute_notebook",
+        lambda *_, **__: asked.append(os.environ["VAE_NB_CACHE"]) or new_notebook(),
+    )
+    rerun("beta_ten", 0.5, tmp_path / "out", execute_only=True)
+    assert asked == [str(tmp_path / "preview")] and os.environ["VAE_NB_CACHE"] == str(tmp_path)
+    monkeypatch.setattr("vae_nb.runs.is_fitted", lambda recipe: True)
+    rerun("beta_ten", 0.6, tmp_path / "out", execute_only=True)
+    assert asked[1:] == [str(tmp_path)]

@@ -85,7 +85,7 @@ def rerun(
     asked = [{"beta": value, **parameters} for value in values] or [parameters]
     for each in asked:
         rerun_chapter.check(source, each, _title(chapter, each))
-    if instant := rerun_chapter.instant(source, parameters):
+    if instant := rerun_chapter.instant(source, asked):
         parameters |= instant
         asked = [each | instant for each in asked]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -10,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vae_nb import data, runs
 from vae_nb import parameters as checks
-from vae_nb import runs
 from vae_nb.data import SPECIFICATIONS
 from vae_nb.recipe import Recipe, recipe
 
@@ -74,35 +75,51 @@ def is_of_the_book(source: Path) -> bool:
     return parameters(source).keys() >= SHARED
 
 
-def _recipe(source: Path, given: dict[str, Any], *model: Any) -> Recipe:
-    """The recipe of a model that a chapter of the book makes of what it is given."""
-    defaults = {n: ast.literal_eval(text) for n, text in parameters(source).items() if n in SHARED}
-    shared = checks.checked(**defaults | {n: given[n] for n in SHARED & given.keys()})
-    return recipe(*model, **shared)
+def _recipes(source: Path, given: dict[str, Any]) -> tuple[list[Recipe], Recipe]:
+    """The VAEs that a chapter of the book with a beta asks for, and its network of all betas."""
+    defaults = {name: ast.literal_eval(text) for name, text in parameters(source).items()}
+    values = defaults | given
+    shared = checks.checked(**values)
+    betas = [values["beta"], *values.get("compared", [])]
+    if "lower" in values and values["beta"] > 0:
+        betas += checks.neighbours(values["beta"], values["lower"], values["higher"])
+    return [recipe("vae", beta, **shared) for beta in betas], recipe("multi_rate", **shared)
 
 
-def instant(source: Path, given: dict[str, Any]) -> dict[str, str]:
+def instant(source: Path, asked: Sequence[dict[str, Any]]) -> dict[str, str]:
     """The profile "instant" as a parameter, where it saves a training, else none.
 
-    That is in a chapter with a beta, if the network of all betas is kept here or comes with the
-    package. Who names a number of epochs means epochs from new weights.
+    That is in a chapter with a beta whose models are neither kept here nor come with the package,
+    if the network of all betas is or does. Who names a number of epochs means new weights.
     """
-    known = parameters(source)
-    if not known.keys() >= SHARED | {"beta"} or {"profile", "epochs"} & given.keys():
+    if not parameters(source).keys() >= SHARED | {"beta"}:
         return {}
-    network = _recipe(source, given, "multi_rate")
-    at_hand = runs.is_fitted(network) or runs.is_carried(network)
-    return {"profile": "instant"} if at_hand else {}
+    if any({"profile", "epochs"} & given.keys() for given in asked):
+        return {}
+    of_all = [_recipes(source, given) for given in asked]
+    vaes = {each for some, _ in of_all for each in some}
+    networks = {network for _, network in of_all}
+    if all(map(_is_at_hand, vaes)) or not all(map(_is_at_hand, networks)):
+        return {}
+    return {"profile": "instant"}
+
+
+_held = functools.cache(data.load)  # each name of a run asks for the set: it is read once
+
+
+def _is_at_hand(recipe: Recipe) -> bool:
+    _held("MNIST")
+    return runs.is_fitted(recipe) or runs.is_carried(recipe)
 
 
 def work(source: Path, asked: Mapping[str, dict[str, Any]]) -> dict[str, float]:
     """What a re-run has to do, in seconds; see :class:`vae_nb.progress.Watcher`."""
     found = dict.fromkeys(asked, 15.0)
-    for given in asked.values():
-        if is_of_the_book(source) and "beta" in given:
-            model = _recipe(source, given, "vae", given["beta"])
-            if not runs.is_fitted(model):
-                found |= {str(model): 8.0 * model.epochs, f"measuring {model}": 8.0}
+    if parameters(source).keys() >= SHARED | {"beta"}:
+        for given in asked.values():
+            for each in _recipes(source, given)[0]:
+                if not runs.is_fitted(each):
+                    found |= {str(each): 8.0 * each.epochs, f"measuring {each}": 8.0}
     return found
 
 
