@@ -46,7 +46,9 @@ def folder() -> Path:
     """
     given = os.environ.get("VAE_NB_CACHE")
     try:
-        return Path(given).expanduser().absolute() if given else platformdirs.user_cache_path("vae_nb")
+        if given:
+            return Path(given).expanduser().absolute()
+        return platformdirs.user_cache_path("vae_nb")
     except RuntimeError:
         raise CacheError(errno.ENOENT, f"VAE_NB_CACHE = {given}: that user has no home") from None
 
@@ -235,9 +237,7 @@ def _parsed(place: Path) -> dict[str, Any]:
     return kept
 
 
-def _read_values(
-    place: Path, names: Sequence[str], read: Callable[[Any], Any]
-) -> dict[str, Any]:
+def _read_values(place: Path, names: Sequence[str], read: Callable[[Any], Any]) -> dict[str, Any]:
     try:
         kept = _parsed(place)
     except FileNotFoundError:

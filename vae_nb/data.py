@@ -21,7 +21,7 @@ import urllib.error
 import warnings
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from vae_nb import cache
@@ -318,7 +318,8 @@ def _content(specification: Specification, path: Path) -> bytes:
     with path.open("rb") as file:
         packed = file.read(LARGEST + 1)
     try:
-        opened = gzip.open(io.BytesIO(packed)) if path.suffix == ".gz" else io.BytesIO(packed)
+        whole: Any = io.BytesIO(packed)
+        opened = gzip.GzipFile(fileobj=whole) if path.suffix == ".gz" else whole
         content = opened.read(head)
         magic, *shape = (int.from_bytes(content[i : i + 4], "big") for i in range(0, head, 4))
         size = head + math.prod(shape)

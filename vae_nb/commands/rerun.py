@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
+import errno
 import hashlib
 import logging
 import os
@@ -18,6 +19,7 @@ import re
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,7 @@ from vae_nb.recipe import recipe
 
 SHARED = {"epochs", "images", "seed", "dataset", "profile", "latent_dim"}  # of every chapter
 _SCRATCH = ".rerun-"
+_REPLACED = "replaced"  # in a scratch folder: the last re-run, until the new one is in its place
 _LOCK = "lock"  # in a scratch folder: held as long as somebody works there
 _WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
 _REAL = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|nan)", re.ASCII | re.IGNORECASE)
@@ -104,9 +107,7 @@ def rerun(
             if len(runs) > 1:
                 rerun_pages.write_comparison(scratch / "index", notebooks, chapter, runs)
                 rerun_pages.render(scratch / "index", "index", source.parent, site, place)
-        if place.exists():
-            place.rename(scratch / "replaced")
-        site.rename(place)
+        _replace(place, site, scratch / _REPLACED)
 
     if execute_only:
         return [place / "notebooks" / f"{name}.ipynb" for name in notebooks]
@@ -174,13 +175,33 @@ def _title(chapter: str, parameters: dict[str, Any]) -> str:
 @contextlib.contextmanager
 def _scratch(output: Path) -> Iterator[Path]:
     """A hidden folder in ``output``, locked and in the end removed; dead ones are removed first."""
-    for lock in output.glob(f"{_SCRATCH}*/{_LOCK}"):
-        with contextlib.suppress(Timeout), FileLock(lock, timeout=0):
-            shutil.rmtree(lock.parent, ignore_errors=True)  # its process was killed
+    for dead in output.glob(f"{_SCRATCH}*"):
+        if not (dead / _LOCK).exists() and time.time() - dead.stat().st_mtime < 60:
+            continue  # just made
+        with contextlib.suppress(Timeout, OSError), FileLock(dead / _LOCK, timeout=0):
+            for kept in dead.glob(f"{_REPLACED}/*"):
+                with contextlib.suppress(OSError):  # killed before the new one was in its place
+                    kept.rename(output / kept.name)
+            shutil.rmtree(dead, ignore_errors=True)  # its process was killed
     with tempfile.TemporaryDirectory(dir=output, prefix=_SCRATCH) as name:
         folder = Path(name)
         with FileLock(folder / _LOCK):
             yield folder
+
+
+def _replace(place: Path, site: Path, replaced: Path) -> None:
+    """Move ``site`` to ``place``; what is there, perhaps from another process, moves away."""
+    replaced.mkdir()
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            place.rename(replaced / place.name)
+        try:
+            site.rename(place)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            shutil.rmtree(replaced / place.name, ignore_errors=True)
 
 
 def _execute(source: Path, target: Path, parameters: dict[str, Any], output: Path) -> NotebookNode:
