@@ -288,7 +288,8 @@ def test_a_full_disk_is_one_clear_error_before_anything_is_computed(ask, tmp_pat
 @pytest.mark.parametrize("below", [".", "runs", "runs/deeper"])
 def test_a_cache_path_that_is_a_file_names_the_remedy(ask, below, tmp_path):
     (tmp_path / "cache").write_text("a file, no folder")
-    with pytest.raises(CacheError, match=r"Delete what stands in its way, or set.*VAE_NB_CACHE"):
+    names_it = rf"Delete what stands in its way \({tmp_path}/cache\), or set.*VAE_NB_CACHE"
+    with pytest.raises(CacheError, match=names_it):
         ask(tmp_path / "cache" / below / "x")
 
 

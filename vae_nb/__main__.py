@@ -6,8 +6,10 @@ A command's module is imported only when it is asked for: ``vae-nb --help`` load
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -23,6 +25,8 @@ COMMANDS = {
     "pdf": "print the whole book as one PDF, by Chromium",
     "cache": "list, measure or clear out what is kept on disk",
 }
+
+_CACHE = "vae_nb.commands.cache"
 
 # What a user can mend. Anything else is a fault of this package, and its traceback is wanted.
 _EXPECTED = (
@@ -43,20 +47,36 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; its exit code, 1 after an error, 2 for wrong usage, 130 when interrupted."""
+    """Run one command; its exit code, 1 after an error, 2 for wrong usage, 130 when interrupted.
+
+    When it is asked to end (SIGTERM), it ends what it has started first; then the code is 143.
+    """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     # Threads that spin while they wait slow down every other process; read when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     prefix = " ".join(["vae-nb", *arguments[:1]])
+    before = signal.getsignal(signal.SIGTERM)
+    with contextlib.suppress(ValueError):  # signals belong to the main thread
+        signal.signal(signal.SIGTERM, _end)
     try:
         given = _parser(arguments).parse_args(arguments)
-        return given.run(given)
+        code = given.run(given)
+        if arguments[0] != "cache" and (large := importlib.import_module(_CACHE).note()):
+            print(f"{prefix}: {large}", file=sys.stderr)
+        return code
     except _EXPECTED as error:
         print(f"{prefix}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stop:
         print(f"\n{prefix}: interrupted{f'; {stop}' if str(stop) else ''}", file=sys.stderr)
         return 130
+    finally:
+        with contextlib.suppress(ValueError):
+            signal.signal(signal.SIGTERM, before)
+
+
+def _end(*_: object) -> NoReturn:
+    sys.exit(128 + signal.SIGTERM)
 
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:

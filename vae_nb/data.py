@@ -12,6 +12,7 @@ import dataclasses
 import gzip
 import hashlib
 import http.client
+import io
 import math
 import os
 import shutil
@@ -20,7 +21,7 @@ import urllib.error
 import warnings
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from vae_nb import cache
@@ -29,6 +30,7 @@ if TYPE_CHECKING:  # torch takes seconds to import, and names of data sets do wi
     from torch import Tensor
 
 SIDE = 28  # pixels
+LARGEST = 16 + 1_000_000 * SIDE**2  # bytes of an unpacked file: EMNIST has 814,255 images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -309,16 +311,21 @@ def _checked(specification: Specification, place: Path) -> dict[str, bytes]:
 
 def _content(specification: Specification, path: Path) -> bytes:
     """The unpacked content of ``path``, an IDX file of 28 x 28 images or of the set's labels."""
-    packed = path.read_bytes()
-    try:
-        content = gzip.decompress(packed) if path.suffix == ".gz" else packed
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise ValueError(f"{path} is no whole gzip file: {error}") from error
-
     axes = 3 if "images" in path.name else 1
     head = 4 * (1 + axes)
-    magic, *shape = (int.from_bytes(content[i : i + 4], "big") for i in range(0, head, 4))
-    size = head + math.prod(shape)
+    # No more is read than the header says, which may be a lie, and than a data set can have: a
+    # small packed file may hold any number of bytes.
+    with path.open("rb") as file:
+        packed = file.read(LARGEST + 1)
+    try:
+        whole: Any = io.BytesIO(packed)
+        opened = gzip.GzipFile(fileobj=whole) if path.suffix == ".gz" else whole
+        content = opened.read(head)
+        magic, *shape = (int.from_bytes(content[i : i + 4], "big") for i in range(0, head, 4))
+        size = head + math.prod(shape)
+        content += opened.read(min(size, LARGEST) + 1 - len(content))
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} is no whole gzip file: {error}") from error
     if (
         magic != 0x800 + axes
         or shape[1:] != [SIDE, SIDE][: axes - 1]

@@ -135,8 +135,8 @@ def fit(recipe: Recipe, device: str | None = None, show_progress: bool | None = 
         (place / "history.json").write_text(json.dumps(dataclasses.asdict(history)))
         (place / "recipe.json").write_text(json.dumps(record, indent=1))
 
-    place = cache.compute_once(folder() / name, write, functools.partial(_read, recipe))
-    return Run(recipe, *_read(recipe, place), name)
+    read = functools.partial(_read, recipe)
+    return Run(recipe, *cache.compute_once(folder() / name, write, read), name)
 
 
 def _start(recipe: Recipe, device: str | None, show_progress: bool | None) -> Any:
@@ -157,6 +157,8 @@ def _start(recipe: Recipe, device: str | None, show_progress: bool | None) -> An
 def _read(recipe: Recipe, place: Path) -> tuple[Any, History, dict[str, Any]]:
     """Model, history, and how they were made; raises if one of them is not what it has to be."""
     record = json.loads((place / "recipe.json").read_text())
+    if record["recipe"] != recipe.as_dict():
+        raise ValueError(f"it is another recipe's: {record['recipe']}")
     model = training.new_model(recipe)
     weights = load_file(place / "weights.safetensors")
     model.load_state_dict(weights)

@@ -12,16 +12,19 @@ import ast
 import hashlib
 import os
 import re
+import stat
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import nbformat
+from filelock import FileLock, Timeout
 from jupyter_cache import get_cache
 from myst_nb.core.execute import ExecutionError, NotebookClientCache
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from sphinx.errors import SphinxError
+from sphinx.util import logging
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from sphinx.config import Config
     from sphinx.environment import BuildEnvironment
 
+LOGGER = logging.getLogger(__name__)
 BOOK = Path(__file__).resolve().parents[1]
 ROOT = BOOK.parent
 PACKAGE = "vae_nb"
@@ -41,6 +45,42 @@ class PageFailed(SphinxError):
     """A cell of a page failed."""
 
     category = "Page failed"
+
+
+class FolderRefused(SphinxError):
+    """The folder of the built book cannot be used."""
+
+    category = "Folder refused"
+
+
+def enter(app: Sphinx, config: Config) -> None:
+    """Keep a second build out, and let nobody else's files in: Sphinx keeps its pages as pickles.
+
+    Reading a pickle runs what is in it. (Outputs, in jupyter-cache, are notebooks.)
+    """
+    build, kept = Path(app.outdir).parent, Path(app.doctreedir)
+    for place in (build, kept, kept / "environment.pickle") if hasattr(os, "getuid") else ():
+        if not place.exists():
+            continue
+        if (found := place.stat()).st_uid != os.getuid() or found.st_mode & stat.S_IWOTH:
+            raise FolderRefused(
+                f"{place} belongs to somebody else, or everybody may write there; a build would "
+                "run what they put in. Remove it (make clean) and build again"
+            )
+    lock = FileLock(build / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise FolderRefused(f"another build is at work in {build}; wait until it ends") from None
+    app.connect("build-finished", lambda app, error: lock.release())
+
+
+def note_size(app: Sphinx, error: Exception | None) -> None:
+    """Say when the cache of models has grown large."""
+    from vae_nb.commands.cache import note
+
+    if error is None and (text := note()):
+        LOGGER.info(text)
 
 
 def digest(files: Iterable[Path]) -> str:
@@ -186,7 +226,9 @@ def start_client(self: NotebookClientCache) -> None:
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect to Sphinx."""
     app.add_config_value("book_digest", "", "env")
+    app.connect("config-inited", enter)
     app.connect("config-inited", prepare)
+    app.connect("build-finished", note_size)
     app.connect("env-get-outdated", read_together)
     NotebookClientCache.start_client = start_client  # MyST-NB has no hook for this
     return {"parallel_read_safe": True, "parallel_write_safe": True}

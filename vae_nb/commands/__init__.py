@@ -6,14 +6,40 @@ the exit code, and a function of its own for Python.
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from pathlib import Path
 
+# Jupyter Book has no `python -m`. A build ends with whoever started it, also if that was killed:
+# its kernels look whether it is still there, as it does here.
+_START = """
+import os, threading, time
+def follow():
+    while os.getppid() == {parent}:
+        time.sleep(1)
+    os._exit(143)
+if hasattr(os, "getppid") and os.name != "nt":
+    threading.Thread(target=follow, daemon=True).start()
+from jupyter_book.cli.main import main
+main()
+"""
+
 
 def build_command(book: str | Path, *options: str) -> list[str]:
-    """The command line by which Jupyter Book builds the folder ``book``, with this Python."""
-    start = "from jupyter_book.cli.main import main; main()"  # it has no `python -m`
+    """The command line by which Jupyter Book builds the folder ``book``, with this Python.
+
+    It is for a child of this process, and ends with it.
+    """
+    start = _START.format(parent=os.getpid())
     return [sys.executable, "-c", start, "build", str(book), *options]
+
+
+def literal(text: object) -> str:
+    """Any text as a code span of Markdown, in which nothing is markup."""
+    line = " ".join(str(text).split())
+    fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    return f"{fence} {line} {fence}" if "`" in line else f"{fence}{line}{fence}"
 
 
 def book_folder(book: str | Path | None = None) -> Path:

@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from vae_nb import cache
 
 DAYS = 30  # unused for so long, an entry is pruned
+LARGE = 2 * 2**30  # bytes of a cache that is worth a word
 
 
 def entries() -> list[Path]:
@@ -36,13 +37,24 @@ def entries() -> list[Path]:
 
 def size(entry: Path) -> int:
     """Bytes of a file, or of all files of a folder."""
-    return sum(path.stat().st_size for path in _files(entry))
+    return sum(path.lstat().st_size for path in _files(entry))
+
+
+def note() -> str:
+    """A word on a cache that has grown large, "" while it has not."""
+    try:
+        total = sum(map(size, entries()))
+    except OSError:  # another process removes what this one counts
+        return ""
+    if total < LARGE:
+        return ""
+    return f"the cache holds {_megabytes(total).strip()}; `vae-nb cache prune` clears it out"
 
 
 def days_unused(entry: Path) -> float:
     """Days since any of its files was read or written, as far as the file system notes it."""
-    read = [path.stat().st_atime for path in _files(entry)]
-    return (time.time() - max([entry.stat().st_mtime, *read])) / 86400
+    read = [path.lstat().st_atime for path in _files(entry)]
+    return (time.time() - max([entry.lstat().st_mtime, *read])) / 86400
 
 
 def prune(days: float = DAYS, dry_run: bool = False) -> list[Path]:
@@ -55,17 +67,23 @@ def prune(days: float = DAYS, dry_run: bool = False) -> list[Path]:
         # A folder in the making is named after its entry, whose lock its process holds.
         unfinished = entry.name.startswith(".")
         name = entry.name[1:].rpartition("-")[0] if unfinished else entry.name
-        if not (unfinished or name.startswith("damaged-") or days_unused(entry) >= days):
-            continue
-        with contextlib.suppress(Timeout), FileLock(entry.with_name(f"{name}.lock"), timeout=0):
-            removed.append(entry)
-            if not dry_run:
-                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        broken = unfinished or name.startswith("damaged-")
+        # Gone meanwhile, or in use: its own lock is held, or (data sets) one of those inside.
+        with contextlib.suppress(Timeout, FileNotFoundError), contextlib.ExitStack() as stack:
+            if not broken and days_unused(entry) < days:
+                continue
+            for lock in (entry.with_name(f"{name}.lock"), *entry.rglob("*.lock")):
+                stack.enter_context(FileLock(lock, timeout=0))
+            if broken or days_unused(entry) >= days:  # not used while the lock was held
+                if not dry_run:
+                    is_file = entry.is_symlink() or not entry.is_dir()
+                    entry.unlink() if is_file else shutil.rmtree(entry)
+                removed.append(entry)
     return removed
 
 
 def _files(entry: Path) -> list[Path]:
-    return [path for path in (entry, *entry.rglob("*")) if path.is_file()]
+    return [path for path in (entry, *entry.rglob("*")) if path.is_symlink() or path.is_file()]
 
 
 def _about(entry: Path) -> str:
@@ -106,10 +124,12 @@ def run(given: argparse.Namespace) -> int:
         print(f"{_megabytes(sum(map(sum, kinds.values())))}  {folder}")
     else:
         total = {entry: size(entry) for entry in entries()}
+        if not given.days >= 0:  # nan as well
+            raise ValueError(f"--days {given.days:g} is not allowed: it must be 0 or more")
         removed = prune(given.days, given.dry_run)
         for entry in removed:
-            print(f"{_megabytes(total[entry])}  {entry.relative_to(folder).as_posix()}")
-        freed = _megabytes(sum(total[entry] for entry in removed)).strip()
+            print(f"{_megabytes(total.get(entry, 0))}  {entry.relative_to(folder).as_posix()}")
+        freed = _megabytes(sum(total.get(entry, 0) for entry in removed)).strip()
         print(f"{freed} {'would be' if given.dry_run else 'are'} free, {len(removed)} entries")
     return 0
 

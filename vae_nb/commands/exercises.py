@@ -24,6 +24,7 @@ import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
+from vae_nb import cache
 from vae_nb.commands import book_folder, plain
 
 TAG = "solution"
@@ -241,9 +242,11 @@ def write(output: str | Path = "exercises", book: str | Path | None = None) -> l
                 f"{path} is there already and differs, perhaps by a student's work: "
                 "move it away, or write elsewhere with --output"
             )
+    folder.mkdir(parents=True, exist_ok=True)
+    for dead in folder.glob(".*.ipynb-????????"):  # of a killed process
+        dead.unlink()
     for path, text in chapters.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        cache.write_atomically(path, text)
     return list(chapters)
 
 

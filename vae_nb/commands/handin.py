@@ -19,7 +19,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from vae_nb import cache
-from vae_nb.commands import book_folder, pdf
+from vae_nb.commands import book_folder, literal, pdf
 from vae_nb.commands.exercises import is_unanswered
 
 # For the printed page. MathJax 3 leaves single dollars alone unless it is told; no line of code is
@@ -50,7 +50,7 @@ def merge(notebooks: dict[str, NotebookNode]) -> NotebookNode:
     """
     merged = nbformat.v4.new_notebook()
     for number, (name, notebook) in enumerate(notebooks.items()):
-        text = f'<div class="hand-in"></div>\n\n*{Path(name).name}*'
+        text = f'<div class="hand-in"></div>\n\n{literal(Path(name).name)}'
         merged.cells.append(nbformat.v4.new_markdown_cell(text, id=f"{number}-name"))
         for cell in copy.deepcopy(notebook.cells):
             if cell.cell_type == "code":

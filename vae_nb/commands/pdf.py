@@ -8,6 +8,7 @@ any, and printed to ``book/_build/pdf/report.pdf``. How it looks on paper stands
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
 import subprocess
@@ -85,13 +86,14 @@ def print_page(page: Path, pdf: Path) -> int:
 
 def _print(page: Path, pdf: Path) -> None:
     pdf.unlink(missing_ok=True)  # an old one must not pass for the new one
+    part = pdf.with_name(f".{pdf.name}")  # Chromium, if it is killed, leaves half of one
     with tempfile.TemporaryDirectory() as profile:
         done = subprocess.run(
             [
                 browser(),
                 *_FLAGS,
                 f"--user-data-dir={profile}",
-                f"--print-to-pdf={pdf.resolve()}",
+                f"--print-to-pdf={part.resolve()}",
                 page.resolve().as_uri(),
             ],
             capture_output=True,
@@ -99,8 +101,9 @@ def _print(page: Path, pdf: Path) -> None:
             check=False,
             timeout=600,
         )
-    if done.returncode or not pdf.is_file():
+    if done.returncode or not part.is_file():
         raise RuntimeError(f"Chromium made no PDF of {page}; it said:\n{done.stderr.strip()}")
+    os.replace(part, pdf)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

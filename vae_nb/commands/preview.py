@@ -107,8 +107,10 @@ def _copy(sources: Iterable[Path], target: Path) -> None:
         place = target / source.name
         if source.is_dir():
             cache.compute_once(place, functools.partial(_copy_files, source))
-        elif not place.exists():
-            cache.write_atomically(place, source.read_text(encoding="utf-8"))
+            continue
+        with cache.locked(place):
+            if not place.exists():
+                cache.write_atomically(place, source.read_text(encoding="utf-8"))
 
 
 def _copy_files(source: Path, target: Path) -> None:

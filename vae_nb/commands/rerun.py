@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
+import errno
 import hashlib
 import json
 import logging
@@ -22,6 +23,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 _SCRATCH = ".rerun-"
+_REPLACED = "replaced"  # in a scratch folder: the last re-run, until the new one is in its place
 _LOCK = "lock"  # in a scratch folder: held as long as somebody works there
 _MADE_OF = "made-of.json"  # in a finished re-run: a digest of all that decides its pages
 _WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
@@ -125,9 +128,7 @@ def rerun(
                 rerun_pages.write_comparison(scratch / "index", notebooks, chapter, asked)
                 rerun_pages.render(scratch / "index", "index", source.parent, site, place)
             (site / _MADE_OF).write_text(json.dumps(made_of))
-        if place.exists():
-            place.rename(scratch / "replaced")
-        site.rename(place)
+        _replace(place, site, scratch / _REPLACED)
 
     if execute_only:
         return [place / "notebooks" / f"{name}.ipynb" for name in notebooks]
@@ -184,13 +185,33 @@ def _title(chapter: str, parameters: dict[str, Any]) -> str:
 @contextlib.contextmanager
 def _scratch(output: Path) -> Iterator[Path]:
     """A hidden folder in ``output``, locked and in the end removed; dead ones are removed first."""
-    for lock in output.glob(f"{_SCRATCH}*/{_LOCK}"):
-        with contextlib.suppress(Timeout), FileLock(lock, timeout=0):
-            shutil.rmtree(lock.parent, ignore_errors=True)  # its process was killed
+    for dead in output.glob(f"{_SCRATCH}*"):
+        if not (dead / _LOCK).exists() and time.time() - dead.stat().st_mtime < 60:
+            continue  # just made
+        with contextlib.suppress(Timeout, OSError), FileLock(dead / _LOCK, timeout=0):
+            for kept in dead.glob(f"{_REPLACED}/*"):
+                with contextlib.suppress(OSError):  # killed before the new one was in its place
+                    kept.rename(output / kept.name)
+            shutil.rmtree(dead, ignore_errors=True)  # its process was killed
     with tempfile.TemporaryDirectory(dir=output, prefix=_SCRATCH) as name:
         folder = Path(name)
         with FileLock(folder / _LOCK):
             yield folder
+
+
+def _replace(place: Path, site: Path, replaced: Path) -> None:
+    """Move ``site`` to ``place``; what is there, perhaps from another process, moves away."""
+    replaced.mkdir()
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            place.rename(replaced / place.name)
+        try:
+            site.rename(place)
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            shutil.rmtree(replaced / place.name, ignore_errors=True)
 
 
 def _execute(source: Path, target: Path, parameters: dict[str, Any], output: Path) -> NotebookNode:

@@ -17,7 +17,7 @@ import nbformat
 import yaml
 from nbformat import NotebookNode
 
-from vae_nb.commands import build_command
+from vae_nb.commands import build_command, literal
 
 _COMPARED = ("reconstructions", "samples")  # figures that the index shows, by the end of their name
 
@@ -33,9 +33,9 @@ def write_page(
 ) -> None:
     """Put the notebook into the folder ``page``, with a note below its title on what it is."""
     notebook = nbformat.v4.upgrade(copy.deepcopy(notebook))
-    given = ", ".join(f"`{name} = {value!r}`" for name, value in parameters.items())
+    given = ", ".join(literal(f"{name} = {value!r}") for name, value in parameters.items())
     note = (
-        f":::{{admonition}} A re-run of `{chapter}`\n"
+        f":::{{admonition}} A re-run of {literal(chapter)}\n"
         f"Run with {given or 'the parameters of the book'}. The text is the chapter's; every "
         "figure, number, answer and verdict is this run's."
     )
@@ -55,10 +55,11 @@ def write_comparison(
     """Put ``index.md`` and the images that it shows into the folder ``page``."""
     (page / "images").mkdir(parents=True)
     betas = [run["beta"] for run in runs]
-    others = ", ".join(f"`{k} = {v!r}`" for k, v in runs[0].items() if k != "beta")
-    links = [f'<a href="{n}.html">{b}</a>' for n, b in zip(notebooks, betas, strict=True)]
+    others = ", ".join(literal(f"{k} = {v!r}") for k, v in runs[0].items() if k != "beta")
+    shown = [html.escape(" ".join(str(beta).split())) for beta in betas]
+    links = [f'<a href="{n}.html">{b}</a>' for n, b in zip(notebooks, shown, strict=True)]
     text = [
-        f"# `{chapter}` at β = {', '.join(map(str, betas))}",
+        f"# {literal(chapter)} at β = {', '.join(shown)}",
         f"The chapter was run once for each β{f' with {others}' if others else ''}. "
         "Each value leads to its page, with all figures, answers and verdicts.",
     ]

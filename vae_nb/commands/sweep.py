@@ -154,7 +154,13 @@ def sweep(recipes: Sequence[Recipe], cluster: Any = None) -> Iterator[dict[str, 
 def _cached(recipe: Recipe, compute: Any) -> dict[str, Any]:
     if archived := _archived().get(recipe):
         return archived
-    return cache.values(_place(recipe), ["row"], lambda _: {"row": compute()})["row"]
+
+    def read(kept: Any) -> Any:
+        if kept["recipe"] != recipe.as_dict():
+            raise ValueError(f"it is another recipe's: {kept['recipe']}")
+        return kept
+
+    return cache.values(_place(recipe), ["row"], lambda _: {"row": compute()}, read)["row"]
 
 
 def _on(cluster: Any, recipes: Iterable[Recipe]) -> Iterator[tuple[Recipe, dict[str, Any]]]:

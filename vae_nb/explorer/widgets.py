@@ -62,7 +62,7 @@ class LiveWidget:
             f'<script type="text/plain" data-model="{digest}">{network}</script>\n'
             for digest, network in self.networks.items()
         )
-        spec = json.dumps(self.spec).replace("</", "<\\/")  # a label must not end the script
+        spec = json.dumps(self.spec).replace("<", "\\u003c")  # a label must not end the script
         return (
             f'<div class="vae-explorer">\n<style>{_packaged("explorer.css")}</style>\n{still}'
             '<div class="vae-widget"></div>\n'

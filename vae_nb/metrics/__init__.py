@@ -583,11 +583,13 @@ def curve(run: Run, betas: Sequence[float] = CURVE) -> dict[float, dict[str, Est
     def compute(missing: list[str]) -> dict[str, Any]:
         return {key: curves.rate_distortion(run, betas)}
 
-    points = cache.values(_place(run.digest), [key], compute)[key]
-    return {
-        beta: {name: Estimate.read(value) for name, value in point.items()}
-        for beta, point in zip(betas, points, strict=True)
-    }
+    def read(points: Any) -> dict[float, Any]:
+        return {
+            beta: {name: _read(value) for name, value in point.items()}
+            for beta, point in zip(betas, points, strict=True)
+        }
+
+    return cache.values(_place(run.digest), [key], compute, read)[key]
 
 
 def measure(
@@ -641,8 +643,17 @@ def _cached(
             values = measure(record(), [keys[key] for key in missing], advance)
         return {key: values[keys[key]] for key in missing}
 
-    kept = cache.values(_place(place), list(keys), compute)
-    return {name: Estimate.read(kept[key]) for key, name in keys.items() if kept[key] is not None}
+    kept = cache.values(_place(place), list(keys), compute, _read)
+    return {name: kept[key] for key, name in keys.items() if kept[key] is not None}
+
+
+def _read(kept: Any) -> Estimate | None:
+    """An estimate from what JSON keeps of it; raises for anything else."""
+    if kept is None:
+        return None
+    estimate = Estimate.read(kept)
+    sum((*estimate.interval, *estimate.parts), 0.0)  # all are numbers
+    return estimate
 
 
 def _digest(module: str) -> str:
