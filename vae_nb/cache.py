@@ -24,7 +24,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import platformdirs
 from filelock import FileLock
@@ -53,9 +53,13 @@ def folder() -> Path:
         raise CacheError(errno.ENOENT, f"VAE_NB_CACHE = {given}: that user has no home") from None
 
 
+@overload
+def compute_once(place: Path, write: Callable[[Path], None]) -> Path: ...
+@overload
+def compute_once(place: Path, write: Callable[[Path], None], read: Callable[[Path], T]) -> T: ...
 def compute_once(
-    place: Path, write: Callable[[Path], None], read: Callable[[Path], T] = lambda place: place
-) -> T:
+    place: Path, write: Callable[[Path], None], read: Callable[[Path], Any] = lambda place: place
+) -> Any:
     """What ``read`` makes of the folder ``place``; before, ``write(empty_folder)`` fills it once.
 
     A folder that ``read`` fails on counts as damaged, whatever its checksums say. Of several
