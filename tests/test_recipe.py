@@ -96,7 +96,7 @@ def test_an_instant_vae_goes_on_from_the_network_of_all_betas(beta, epochs):
     assert (given.epochs, given.schedule, given.start) == (epochs, "linear", "multi_rate")
     assert recipe("vae", beta, "instant", epochs=7).epochs == 7
     assert given.begins_as == recipe("multi_rate", seed=3, train_images=5000, latent_dim=8)
-    assert "begun as VAE, every β" in str(given)
+    assert "from the network of every β" in str(given)
     assert Recipe(**given.as_dict()) == given
 
 

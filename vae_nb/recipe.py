@@ -240,7 +240,7 @@ class Recipe:
         if self.dataset != "MNIST":
             parts.append(self.dataset)
         if self.start is not None:
-            parts.append(f"begun as {MODELS[self.start].title}")
+            parts.append("from the network of every β")
         return f"{self.kind.title.format(beta=self.beta)} ({', '.join(parts)})"
 
 
