@@ -8,8 +8,9 @@ With ``--known`` the course's levels come from an earlier run, and only its pace
 
 The held-out loss at beta = 0.1. The course recipe is trained epoch by epoch; between its
 epochs the default recipe is trained from scratch with more and more epochs, so that both see the
-same minutes of the machine. Times are of training only: for both, the median seconds of an epoch
-times the number of epochs.
+same minutes of the machine; and so is "instant", which goes on from the network of all betas (whose
+own training is not in its times). Times are of training only: for all, the median seconds of an
+epoch times the number of epochs.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pathlib import Path
 import course
 import machine
 
-from vae_nb import data
+from vae_nb import data, runs
 from vae_nb.objective import held_out
 from vae_nb.recipe import recipe
 from vae_nb.training import train
@@ -39,6 +40,7 @@ def main() -> None:
     parser.add_argument("--course-epochs", type=int, default=20)
     parser.add_argument("--epochs", type=int, nargs="+", default=[2, 3, 4, 6, 8, 10, 12])
     parser.add_argument("--epochs-48", type=int, nargs="+", default=[2, 3, 4, 6, 8])
+    parser.add_argument("--epochs-instant", type=int, nargs="+", default=[1, 2, 3, 4, 6, 8])
     parser.add_argument("--known", nargs="*", default=[], metavar="EPOCHS:LOSS")
     given = parser.parse_args()
     dataset = data.load("MNIST")
@@ -47,11 +49,16 @@ def main() -> None:
     print(machine.describe())
 
     reached: list[float] = []  # by the course recipe, after each epoch
-    pace: dict[str, list[float]] = {"course": [], "default": [], "width 48": []}
-    found: dict[str, dict[int, float]] = {"default": {}, "width 48": {}}
-    waiting = [("default", recipe("vae").width, n) for n in given.epochs]
-    waiting += [("width 48", 48, n) for n in given.epochs_48]
-    waiting.sort(key=lambda each: each[2] * each[1])
+    network = runs.fit(recipe("multi_rate")).model
+    asked = {  # by name: how it is trained, and for how many epochs
+        "default": ({}, given.epochs),
+        "width 48": ({"width": 48}, given.epochs_48),
+        "instant": ({"profile": "instant"}, given.epochs_instant),
+    }
+    pace: dict[str, list[float]] = {name: [] for name in ("course", *asked)}
+    found: dict[str, dict[int, float]] = {name: {} for name in asked}
+    waiting = [(name, n) for name, (_, counts) in asked.items() for n in counts]
+    waiting.sort(key=lambda each: each[1] * (3 if each[0] == "width 48" else 1))
     with tempfile.TemporaryDirectory() as folder:
         course_epochs = course.epochs(Path(folder), BETA)
         for epoch in range(max(given.course_epochs, len(waiting))):
@@ -61,9 +68,11 @@ def main() -> None:
                 reached.append(held_out(model, dataset.test_images, BETA)["loss"])
                 print(f"course, epoch {epoch + 1}: {seconds:.1f} s, {reached[-1]:.5f}", flush=True)
             if waiting:
-                name, width, count = waiting.pop(0)
+                name, count = waiting.pop(0)
+                its = recipe("vae", BETA, epochs=count, **asked[name][0])
+                begins_as = network.at(BETA) if its.start else None
                 start = time.perf_counter()
-                model, _ = train(recipe("vae", BETA, epochs=count, width=width), unwatched)
+                model, _ = train(its, unwatched, start=begins_as)
                 seconds = (time.perf_counter() - start) / count
                 pace[name].append(seconds)
                 found[name][count] = held_out(model, dataset.test_images, BETA)["loss"]
