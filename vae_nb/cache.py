@@ -81,8 +81,10 @@ def compute_once(
             with explained(place):
                 sums = {path.name: _digest(path.read_bytes()) for path in sorted(beside.iterdir())}
                 (beside / _SUMS).write_text(json.dumps(sums, indent=1))
-                for path in (*beside.iterdir(), beside):
+                for path in beside.iterdir():
+                    path.chmod(beside.stat().st_mode & 0o666)  # safetensors makes its own 0600
                     _flush(path)
+                _flush(beside)
                 os.replace(beside, place)
                 _flush(place.parent)
         except BaseException:
