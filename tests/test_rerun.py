@@ -528,3 +528,34 @@ def test_a_chapter_with_computed_defaults_is_left_to_its_kernel(tmp_path):
     own = new_notebook(cells=[cell], metadata={"kernelspec": kernel})
     nbformat.write(own, tmp_path / "own.ipynb")
     module._check(tmp_path / "own.ipynb", {"seed": -1})
+
+
+def test_a_rerun_killed_while_it_was_moved_is_put_back(tmp_path):
+    dead = tmp_path / ".rerun-dead"
+    (dead / "replaced" / "toy").mkdir(parents=True)
+    (dead / "replaced" / "toy" / "page").touch()
+    (dead / "lock").touch()
+    young = tmp_path / ".rerun-young"  # its process has not yet locked it
+    young.mkdir()
+    with module._scratch(tmp_path):
+        assert (tmp_path / "toy" / "page").exists() and not dead.exists() and young.exists()
+    os.utime(young, (1e9, 1e9))
+    with module._scratch(tmp_path):
+        assert not young.exists()
+
+
+def test_of_two_that_move_at_once_both_end_well(tmp_path, monkeypatch):
+    site, place, replaced = (tmp_path / name for name in ("site", "place", "replaced"))
+    site.mkdir()
+    (site / "mine").touch()
+    rename = Path.rename
+
+    def another_comes_between(path: Path, target: Path) -> Path:
+        if path == site and not replaced.joinpath("place").exists() and not place.exists():
+            place.mkdir()
+            (place / "another's").touch()
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", another_comes_between)
+    module._replace(place, site, replaced)
+    assert [path.name for path in place.iterdir()] == ["mine"]

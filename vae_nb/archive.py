@@ -218,6 +218,15 @@ def read(path: Path = ARCHIVE) -> Archive:
     return Archive(rows, kept["versions"], found, controls, kept["claims"])
 
 
+def reproduced() -> dict[str, dict[str, float]]:
+    """By how much numbers of one recipe moved, relative, where only the machine differed.
+
+    By metric, then by what differed; "interval" is half the width of the metric's 95 % interval.
+    ``benchmarks/reproducibility.py`` measures it.
+    """
+    return json.loads(ARCHIVE.with_name("archive.reproduced.json").read_text())
+
+
 def _numbers(kept: Mapping[str, Any]) -> Numbers:
     return {name: Estimate.read(values) for name, values in kept.items()}
 

@@ -25,7 +25,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 MARK = "VAE_NB_FAULTS_CASE"  # in the environment of all that a case has started
-PATIENCE = 120  # seconds that a case may take; more is a hang
+PATIENCE = 600  # seconds that a case may take, on a busy machine as well; more is a hang
 
 
 @dataclasses.dataclass

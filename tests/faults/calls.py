@@ -128,10 +128,10 @@ def group(campaign: Campaign) -> Iterator[Tried]:
             environment = store_folder(store) | {"VAE_NB_DATA": data}
             edge = Edge(store, call, number, code)
             child = Child(functools.partial(_failing, work, edge), place / "log", **environment)
-            ended = child.wait(60)
+            ended = child.wait()
             lost = "" if ended in (0, 1) else f"ended with {ended}: {child.said}"
             child = Child(work, place / "log", **environment)
-            if again := child.wait(60):
+            if again := child.wait():
                 lost += f" the next one ended with {again}: {child.said}"
             lost = lost or sound(store)
             yield Tried(f"{name}: {call} {number} fails with {errno.errorcode[code]}", lost)

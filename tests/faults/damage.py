@@ -161,7 +161,7 @@ def _runs(campaign: Campaign, place: Path, data: str, good: Path) -> Iterator[Tr
         store = place / f"damaged-{len(list(place.iterdir()))}"
         shutil.copytree(good, store)
         child = Child(functools.partial(_look, damage), place / "log", **_at(store, data))
-        code = child.wait(30)
+        code = child.wait()
         yield Tried(name, "" if code == 0 else f"ended with {code}: {child.said}")
         shutil.rmtree(store)
 

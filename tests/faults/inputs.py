@@ -161,7 +161,7 @@ def group(campaign: Campaign) -> Iterator[Tried]:
     counted = folder / "tried.jsonl"
     work = lambda: _all(campaign, folder, counted)  # noqa: E731
     child = Child(work, folder / "log", VAE_NB_CACHE=str(folder / "cache"))
-    code = child.wait(600)
+    code = child.wait(1200)
     for line in counted.read_text().splitlines() if counted.exists() else ():
         yield Tried(*json.loads(line))
     if code:
@@ -241,7 +241,7 @@ def _files(campaign: Campaign, folder: Path) -> Iterator[Tried]:
         target.write_bytes(make())
         environment = {"VAE_NB_DATA": str(place), "VAE_NB_CACHE": str(folder / "cache")}
         child = Child(lambda target=target: _load(target), folder / "log", **environment)
-        code = child.wait(60)
+        code = child.wait()
         yield Tried(f"IDX, {name}", "" if code == 0 else f"ended with {code}: {child.said}")
 
 

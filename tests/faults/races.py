@@ -46,7 +46,7 @@ def group(campaign: Campaign) -> Iterator[Tried]:
     for code in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EIO, errno.ESTALE):
         environment = store_folder(place / f"lock-{code}") | {"VAE_NB_DATA": data}
         child = Child(functools.partial(_without_locks, code), place / "log", **environment)
-        ended = child.wait(30)
+        ended = child.wait()
         lost = "" if ended == 0 else f"ended with {ended}: {child.said}"
         yield Tried(f"locks that fail with {errno.errorcode[code]}", lost)
     if campaign.share >= 1:

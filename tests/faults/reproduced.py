@@ -43,7 +43,7 @@ def group(campaign: Campaign) -> Iterator[Tried]:
             place / "log",
             **store_folder(place / "row"),
         )
-        code = child.wait(900)
+        code = child.wait(1800)
         yield Tried(f"an archived row, {row.recipe}", f"{code}: {child.said}" if code else "")
 
 
