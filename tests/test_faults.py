@@ -1,4 +1,4 @@
-"""The campaign of faults in its short form: every group loses nothing (`make faults`: all of it)."""
+"""The campaign of faults, its short form: every group loses nothing (`make faults`: all of it)."""
 
 from __future__ import annotations
 

@@ -229,23 +229,22 @@ def _carried(campaign: Campaign, place: Path) -> Iterator[Tried]:
             lost = repr(error)
         shutil.rmtree(carried)
         yield Tried(f"carried weights: {name}", lost)
-    measured = sorted((preview.CARRIED / "measured").iterdir())
+    others = sorted((preview.CARRIED / "measured").iterdir())
+    others += sorted((preview.CARRIED / "classifiers").glob(f"*/{WEIGHTS}"))
     for name, damage in campaign.some(list(FILES.items()), 2):
+        original = campaign.rng.choice([campaign.rng.choice(others), others[-1]])
+        relative = original.relative_to(preview.CARRIED)
         carried = place / f"carried-{len(list(place.iterdir()))}"
         shutil.copytree(preview.CARRIED, carried)
-        path = carried / "measured" / campaign.rng.choice(measured).name
-        damage(path)
+        damage(carried / relative)
         unpacked = place / f"{carried.name}-unpacked"
         try:
             preview.unpack(unpacked, carried)
-            found = unpacked / "measured" / path.name
-            whole = (preview.CARRIED / "measured" / path.name).read_bytes()
-            kept = found.exists() and found.read_bytes() != whole
-            lost = "a damaged file was unpacked" if kept else ""
+            lost = "it was unpacked" if (unpacked / relative).exists() else ""
         except Exception as error:
             lost = repr(error)
         shutil.rmtree(carried)
-        yield Tried(f"carried measurements: {name}", lost)
+        yield Tried(f"carried {relative.parts[0]}: {name}", lost)
 
 
 def _archive(campaign: Campaign, place: Path) -> Iterator[Tried]:
