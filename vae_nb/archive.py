@@ -201,9 +201,11 @@ def load() -> Archive:
 def read(path: Path = ARCHIVE) -> Archive:
     """All of the archive in ``path``. Raises :class:`ValueError` if it is not what was written."""
     try:
+        if path.exists() and not path.is_file():  # reading a pipe would never end
+            raise ValueError("no file")
         kept = json.loads(path.read_text())
         found, written = digest(kept), kept["digest"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         found, written = repr(error), "that of a table"
     if found != written:
         raise ValueError(

@@ -25,6 +25,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 MARK = "VAE_NB_FAULTS_CASE"  # in the environment of all that a case has started
+_CAUGHT = {signal.SIGINT, signal.SIGTERM}
 PATIENCE = 600  # seconds that a case may take, on a busy machine as well; more is a hang
 
 
@@ -69,31 +70,36 @@ class Child:
         self.log = log
         sys.stdout.flush()
         sys.stderr.flush()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _CAUGHT)  # no fork may come back here
         self.pid = os.fork()
         if not self.pid:
             self._run(work, environment | {MARK: self.mark})
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _run(self, work: Callable[[], Any], environment: dict[str, str]) -> None:
         code = 70  # a traceback
         try:
-            os.setsid()
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            os.environ.update(environment)
-            output = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-            for stream in (1, 2):
-                os.dup2(output, stream)
-            code = work() or 0
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 1
+            try:
+                os.setsid()
+                os.environ.update(environment)
+                output = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+                for stream in (1, 2):
+                    os.dup2(output, stream)
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, _CAUGHT)
+                code = work() or 0
+            except SystemExit as end:
+                code = end.code if isinstance(end.code, int) else 1
+            except KeyboardInterrupt:
+                code = 130
+            except BaseException:
+                traceback.print_exc()
+            sys.stdout.flush()
+            sys.stderr.flush()
         except KeyboardInterrupt:
             code = 130
-        except BaseException:
-            traceback.print_exc()
         finally:
-            with contextlib.suppress(Exception):
-                sys.stdout.flush()
-                sys.stderr.flush()
             os._exit(code)
 
     def poll(self) -> int | None:

@@ -152,7 +152,7 @@ def _failing(work: Callable[[], Any], edge: Edge) -> int:
     try:
         work()
     except OSError as error:  # one line of `vae-nb`
-        return 0 if "\n" in str(error) else 1
+        return 73 if "\n" in str(error) else 1
     return 0
 
 
