@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from faults import Campaign, Child, Tried, calls, kills, store_folder, toys
-from vae_nb import cache, training
+from vae_nb import cache, runs, training
 from vae_nb.commands import cache as command
 
 AT_ONCE = 8
@@ -93,7 +93,7 @@ def _without_locks(code: int) -> None:
 
     fcntl.flock = refused  # type: ignore[assignment]
     try:
-        toys.fit(0)
+        runs.fit(toys.tiny(), show_progress=False)  # filelock may warn that it locks otherwise
     except cache.CacheError as error:
         assert "VAE_NB_CACHE" in str(error), error
 
