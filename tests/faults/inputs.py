@@ -7,6 +7,7 @@ prints (``vae_nb.__main__``) is a fault, and so is an error of more than one lin
 from __future__ import annotations
 
 import argparse
+import functools
 import gzip
 import json
 import math
@@ -178,18 +179,22 @@ def _all(campaign: Campaign, folder: Path, counted: Path) -> None:
             for value in campaign.some(WORDS, 6):
                 note(name, use, value)
 
-            @seed(campaign.rng.randrange(2**32))
-            @settings(
-                max_examples=campaign.count(40, 3),
-                database=None,
-                deadline=None,
-                suppress_health_check=list(HealthCheck),
-            )
-            @given(ANY)
-            def tried(value: Any, name: str = name, use: Callable[[Any], object] = use) -> None:
-                note(name, use, value)
+            _generated(campaign, functools.partial(note, name, use))
 
-            tried()
+
+def _generated(campaign: Campaign, note: Callable[[Any], None]) -> None:
+    @seed(campaign.rng.randrange(2**32))
+    @settings(
+        max_examples=campaign.count(40, 3),
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(ANY)
+    def tried(value: Any) -> None:
+        note(value)
+
+    tried()
 
 
 # --- IDX files ---
