@@ -24,12 +24,10 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import platformdirs
 from filelock import FileLock
-
-T = TypeVar("T")
 
 _SUMS = "checksums.json"
 _NEEDED = 64 * 2**20  # bytes that must be free before anything is computed
@@ -54,8 +52,8 @@ def folder() -> Path:
 
 
 def compute_once(
-    place: Path, write: Callable[[Path], None], read: Callable[[Path], T] = lambda place: place
-) -> T:
+    place: Path, write: Callable[[Path], None], read: Callable[[Path], Any] = lambda place: place
+) -> Any:
     """What ``read`` makes of the folder ``place``; before, ``write(empty_folder)`` fills it once.
 
     A folder that ``read`` fails on counts as damaged, whatever its checksums say. Of several
@@ -200,7 +198,7 @@ class _Damaged(Exception):
     """What is kept is not what was written."""
 
 
-def _verified(place: Path, read: Callable[[Path], T]) -> T:
+def _verified(place: Path, read: Callable[[Path], Any]) -> Any:
     """What ``read`` makes of a folder; raises :class:`_Damaged`."""
     if damage := _damage(place):
         raise _Damaged(damage)

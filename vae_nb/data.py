@@ -319,7 +319,7 @@ def _content(specification: Specification, path: Path) -> bytes:
         packed = _read(file, LARGEST + 1)
     try:
         whole: Any = io.BytesIO(packed)
-        opened = gzip.GzipFile(fileobj=whole) if path.suffix == ".gz" else whole
+        opened: Any = gzip.GzipFile(fileobj=whole) if path.suffix == ".gz" else whole
         content = opened.read(head)
         magic, *shape = (int.from_bytes(content[i : i + 4], "big") for i in range(0, head, 4))
         size = head + math.prod(shape)
