@@ -626,7 +626,7 @@ def test_every_page_allows_no_network(built: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("place", ["", ".doctrees", ".doctrees/environment.pickle"])
 def test_pickles_that_others_may_write_are_not_read(place: str, tmp_path: Path) -> None:
-    book = make_book(tmp_path)
+    book = make_book(tmp_path, "references")
     kept = book / "_build" / ".doctrees" / "environment.pickle"
     kept.parent.mkdir(parents=True)
     kept.write_bytes(b"cos\nsystem\n(S'touch READ'\ntR.")
@@ -638,7 +638,7 @@ def test_pickles_that_others_may_write_are_not_read(place: str, tmp_path: Path) 
 
 @pytest.mark.slow
 def test_a_second_build_in_one_folder_is_refused(tmp_path: Path) -> None:
-    book = make_book(tmp_path)
+    book = make_book(tmp_path, "references")
     (book / "_build").mkdir()
     with FileLock(book / "_build" / ".lock"):
         run = build(book)
