@@ -19,7 +19,7 @@ export VAE_NB_ARGS := $(value ARGS)
 export VAE_NB_PROFILE := $(value PROFILE)
 unexport CHAPTER BETA ARGS PROFILE
 
-.PHONY: help book preview lab pdf lint check test verify sweep rerun exercises picture canary clean distclean
+.PHONY: help book preview lab pdf lint check test faults verify sweep rerun exercises picture canary clean distclean
 
 help:
 	@echo "make book                               install into .venv and build the report"
@@ -36,6 +36,8 @@ help:
 	@echo "                                        without the solutions"
 	@echo "make check                              linters, types and the fast tests (two minutes)"
 	@echo "make test                               linters, types and all tests (half an hour)"
+	@echo "make faults                             a campaign of kills, damage, failing calls, races and"
+	@echo "                                        bad input (20 minutes); SEED=3 for another one"
 	@echo "make verify                             compare the verdicts with those of the prose"
 	@echo "make sweep                              train and measure what the archive lacks, or other"
 	@echo "                                        code made (all: a day; resumes where it stopped)"
@@ -78,6 +80,10 @@ test: lint
 	@sh tests/chromium.sh
 	@status=0; OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope || status=$$?; \
 		sh tests/chromium.sh --check; exit $$status
+
+SEED ?= 0
+faults: $(VENV)/installed-test
+	@PYTHONPATH="$(CURDIR):$(CURDIR)/tests" OMP_NUM_THREADS=1 $(BIN)/python -m faults --seed $(SEED)
 
 verify: $(VENV)/installed
 	$(BIN)/python -m vae_nb verify

@@ -263,3 +263,12 @@ def test_the_replication_has_the_seeds_that_every_model_has(monkeypatch):
     assert archive.load().rows == rows[-1:]
     del rows[0]  # two seeds are left, whose interval would reach everywhere
     assert archive.replication({"this": ("vae", 0.1), "high": ("vae", 0.2)}, {}) == []
+
+
+def test_what_moves_between_machines_is_of_metrics_and_within_reason():
+    moved = archive.reproduced()
+    assert moved.keys() <= METRICS.keys()
+    for name in ("mse_sample", "rate"):  # what no classifier decides: the processor hardly counts
+        assert abs(moved[name]["another machine"]) < 1e-5
+        assert 0 < abs(moved[name]["two threads"]) < 0.05
+    assert abs(moved["fid_prior"]["another machine"]) > moved["fid_prior"]["interval"]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import nbformat
 import pytest
 from bs4 import BeautifulSoup, Tag
+from filelock import FileLock
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from vae_nb.commands import build_command
@@ -607,3 +608,38 @@ def test_every_page_of_a_preview_says_that_its_models_are_archived(
     assert build(book).returncode == 0
     for name in ("index", "one"):
         assert "A preview with archived models" in words(page(book, name))
+
+
+@pytest.mark.slow
+def test_every_page_allows_no_network(built: Path) -> None:
+    for name in ("index", "one", "genindex", "search"):
+        head = page(built, name).find("head")
+        (policy,) = head.find_all("meta", attrs={"http-equiv": "Content-Security-Policy"})
+        rules = dict(rule.split(" ", 1) for rule in policy["content"].split("; "))
+        assert rules.pop("default-src") == "'none'" and "connect-src" not in rules
+        allowed = {word for rule in rules.values() for word in rule.split()}
+        assert allowed == {"'self'", "file:", "data:", "blob:", "'unsafe-inline'", "'none'"}
+        first = head.find(["script", "link"])
+        assert policy.sourceline < first.sourceline or policy in first.find_all_previous("meta")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["", ".doctrees", ".doctrees/environment.pickle"])
+def test_pickles_that_others_may_write_are_not_read(place: str, tmp_path: Path) -> None:
+    book = make_book(tmp_path, "references")
+    kept = book / "_build" / ".doctrees" / "environment.pickle"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"cos\nsystem\n(S'touch READ'\ntR.")
+    (book / "_build" / place).chmod(0o777)
+    run = build(book)
+    assert run.returncode and "everybody may write there" in run.stdout
+    assert not list(tmp_path.rglob("READ")) and not Path("READ").exists()
+
+
+@pytest.mark.slow
+def test_a_second_build_in_one_folder_is_refused(tmp_path: Path) -> None:
+    book = make_book(tmp_path, "references")
+    (book / "_build").mkdir()
+    with FileLock(book / "_build" / ".lock"):
+        run = build(book)
+    assert run.returncode and "another build is at work in" in run.stdout

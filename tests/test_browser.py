@@ -289,3 +289,47 @@ def test_maths_is_typeset_and_read_out(open_page):
     assert formulas > 5
     assert page.locator("mjx-container mjx-assistive-mml math").count() == formulas
     page.close()
+
+
+# What a page that is not ours would do, tried in a page: all of it is refused, and said.
+_INTRUDE = """async () => {
+  const refused = [];
+  addEventListener("securitypolicyviolation", (event) => refused.push(event.effectiveDirective));
+  const settled = (promise) => promise.then(() => "went", () => "refused");
+  const loaded = (element) => new Promise((resolve, reject) => {
+    element.onload = resolve;
+    element.onerror = reject;
+    document.body.append(element);
+  });
+  const made = (tag, attributes) => Object.assign(document.createElement(tag), attributes);
+  const address = "http://127.0.0.1:9/x";
+  const ways = [
+    fetch(address), loaded(made("img", {src: address})), loaded(made("script", {src: address})),
+    loaded(made("link", {rel: "stylesheet", href: address})),
+  ];
+  const outcomes = await Promise.all(ways.map(settled));
+  const worker = new Worker(URL.createObjectURL(new Blob(["postMessage(6 * 7)"])));
+  const answer = await new Promise((resolve, reject) => {
+    worker.onmessage = (event) => resolve(event.data);
+    worker.onerror = reject;
+  });
+  return {outcomes, refused: refused.sort(), answer};
+}"""
+
+
+def test_a_page_reaches_no_network_but_trains_in_a_worker(open_page):
+    page = open_page("index")
+    seen = page.evaluate(_INTRUDE)
+    assert seen["outcomes"] == ["refused"] * 4
+    assert seen["refused"] == ["connect-src", "img-src", "script-src-elem", "style-src-elem"]
+    assert seen["answer"] == 42
+
+
+@pytest.mark.parametrize("name", ["index", "explorer", "search"])
+def test_what_stands_in_a_links_fragment_is_not_run(open_page, name):
+    page = open_page(name)
+    hostile = "<img src=x onerror=window.intruded=1>"
+    page.goto(f"{page.url.partition('#')[0]}?q={hostile}#{hostile}", wait_until="load")
+    page.wait_for_timeout(500)
+    assert page.evaluate("window.intruded === undefined")
+    assert page.locator("article img[src=x]").count() == 0

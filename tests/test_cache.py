@@ -480,3 +480,103 @@ def test_a_whole_cache_is_read_where_nothing_can_be_written(tmp_path, monkeypatc
     monkeypatch.setattr(cache, "FileLock", lambda path: pytest.fail("it locked"))
     assert cache.compute_once(place, lambda folder: pytest.fail("it computed")) == place
     assert cache.values(file, ["x"], lambda names: pytest.fail("it computed")) == {"x": 1}
+
+
+# --- what the campaign of faults (tests/faults) has found ---
+
+
+@pytest.mark.parametrize("target", ["/nonexistent/x", "x"], ids=["to nothing", "to itself"])
+def test_a_link_that_leads_nowhere_is_set_aside_before_the_work(target, tmp_path):
+    (tmp_path / "x").symlink_to(tmp_path / target)
+    with pytest.warns(UserWarning, match="x is damaged"):
+        assert (compute_once(tmp_path / "x", write) / "a").read_text() == "first"
+
+
+def test_a_pipe_is_no_file_and_does_not_hang(tmp_path):
+    place = compute_once(tmp_path / "x", write)
+    (place / "a").unlink()
+    os.mkfifo(place / "a")
+    assert not is_cached(place)
+    os.mkfifo(tmp_path / "v")
+    assert not is_cached(tmp_path / "v", ["a"])
+
+
+def test_anothers_values_are_not_taken_for_ones_own(tmp_path):
+    for name in "xy":
+        values(tmp_path / name, ["a"], lambda _, name=name: {"a": name})
+    shutil.copy(tmp_path / "x", tmp_path / "y")
+    with pytest.warns(UserWarning, match="y is damaged .*another's"):
+        assert values(tmp_path / "y", ["a"], lambda _: {"a": "y"}) == {"a": "y"}
+
+
+def test_values_of_before_they_had_a_name_are_read(tmp_path):
+    text = '{"a": 1}'
+    head = json.dumps({"sha256": cache._digest(text.encode())})
+    (tmp_path / "v").write_text(f"{head}\n{text}")
+    assert values(tmp_path / "v", ["a"], fail) == {"a": 1}
+
+
+def test_values_that_cannot_be_read_are_computed_again(tmp_path):
+    values(tmp_path / "v", ["a"], lambda _: {"a": "no number"})
+    with pytest.warns(UserWarning, match="v is damaged .*a: ValueError"):
+        assert values(tmp_path / "v", ["a"], lambda _: {"a": "1"}, read=float) == {"a": 1.0}
+
+
+def test_what_is_read_is_read_under_the_lock(tmp_path):
+    def read(place: Path) -> str:
+        with pytest.raises(Timeout):
+            FileLock(tmp_path / "x.lock").acquire(timeout=0)
+        return (place / "a").read_text()
+
+    assert compute_once(tmp_path / "x", write, read) == "first"
+    assert compute_once(tmp_path / "x", fail, read) == "first"
+
+
+def test_what_killed_processes_left_is_swept_and_nothing_else(tmp_path):
+    (tmp_path / ".x-0a1b2c3d").mkdir()
+    (tmp_path / ".x-0a1b2c3e").touch()
+    others = [".x-0.1-0a1b2c3d", ".y-0a1b2c3d", "x-0a1b2c3d", ".x-note"]
+    for name in others:
+        (tmp_path / name).mkdir()
+    compute_once(tmp_path / "x", write)
+    assert {path.name for path in tmp_path.iterdir()} == {"x", "x.lock", *others}
+
+
+@pytest.mark.parametrize("mask", [0o027, 0o077])
+def test_files_have_the_users_umask(mask, tmp_path):
+    def private(folder: Path) -> None:
+        write(folder)
+        (folder / "a").chmod(0o600)  # as safetensors does
+
+    before = os.umask(mask)
+    try:
+        place = compute_once(tmp_path / "x", private)
+        values(tmp_path / "v", ["a"], lambda _: {"a": 1})
+    finally:
+        os.umask(before)
+    assert place.stat().st_mode & 0o777 == 0o777 & ~mask
+    for path in (*place.iterdir(), tmp_path / "v"):
+        assert path.stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_drive_without_locks_is_said(code, tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(CacheError, match="No file can be locked there, .*VAE_NB_CACHE"):
+        compute_once(tmp_path / "x", fail)
+
+
+def test_the_home_of_nobody_is_named(monkeypatch):
+    monkeypatch.setenv("VAE_NB_CACHE", "~nobody-of-that-name/x")
+    with pytest.raises(CacheError, match="VAE_NB_CACHE = ~nobody-of-that-name/x"):
+        cache.folder()
+
+
+def test_a_name_that_is_too_long_is_an_error_of_the_cache(tmp_path):
+    with pytest.raises(CacheError, match="File name too long"):
+        compute_once(tmp_path / ("x" * 300), fail)

@@ -5,17 +5,20 @@ from __future__ import annotations
 import ast
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 
 import pytest
+from bs4 import BeautifulSoup
 from filelock import FileLock
 
 from vae_nb import __main__ as door
 from vae_nb import cache as store
-from vae_nb.commands import build_command, cache, exercises
+from vae_nb.commands import build_command, cache, exercises, literal
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -202,3 +205,79 @@ def test_make_runs_nothing_that_is_handed_to_it(text, make):
     assert make("CHAPTER=toy", f"ARGS=-p a {text}")[4:] == ["-p", "a", *words]
     assert make(f"CHAPTER={text}")[3:] == [text]
     assert make(CHAPTER="toy", BETA=text)[4:] == ["--beta", *words]
+
+
+# --- the end of a command, and of what it has started ---
+
+# A command that starts a child as a build is started, and waits for it.
+STARTS = """
+import subprocess, sys
+from vae_nb import __main__ as door
+from vae_nb import commands
+from vae_nb.commands import exercises
+def run(given):
+    child = commands._START.format(parent=commands.os.getpid()).split("from jupyter")[0]
+    child += "print('here', os.getpid(), flush=True)\\ntime.sleep(60)"
+    return subprocess.run([sys.executable, "-c", child]).returncode
+exercises.run = run
+sys.exit(door.main(["exercises"]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
+@pytest.mark.parametrize(("number", "code"), [("SIGTERM", 143), ("SIGKILL", -9), ("SIGINT", 130)])
+def test_what_a_command_has_started_ends_with_it(number, code):
+    process = subprocess.Popen(
+        [sys.executable, "-c", STARTS], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    child = int(process.stdout.readline().split()[1])
+    process.send_signal(getattr(signal, number))
+    assert process.wait(60) == code
+    deadline = time.monotonic() + 60
+    while Path(f"/proc/{child}").exists() and time.monotonic() < deadline:
+        if "Z" in Path(f"/proc/{child}/stat").read_text().rpartition(")")[2][:3]:
+            break  # ended, and nobody has asked how
+        time.sleep(0.1)
+    else:
+        assert not Path(f"/proc/{child}").exists()
+    process.communicate()
+
+
+def test_a_large_cache_is_mentioned(kept, monkeypatch, capsys):
+    monkeypatch.setattr(exercises, "run", lambda given: 0)
+    assert door.main(["exercises"]) == 0 and capsys.readouterr().err == ""
+    monkeypatch.setattr(cache, "LARGE", 100)
+    assert door.main(["exercises"]) == 0
+    assert "the cache holds 0.0 MB; `vae-nb cache prune`" in capsys.readouterr().err
+
+
+def test_links_and_what_vanishes_do_not_stop_the_cache_commands(kept, capsys):
+    (kept / "runs" / "link").symlink_to("/nonexistent/x")
+    (kept / "runs" / "damaged-link-1").symlink_to(kept / "runs" / "new")
+    for action in ("list", "size", "prune"):
+        assert door.main(["cache", action]) == 0
+    assert names(kept) == {"new", "abc", "link"}
+    assert door.main(["cache", "prune", "--days", "nan"]) == 1
+    assert "--days nan is not allowed" in capsys.readouterr().err
+
+
+def test_a_data_set_in_use_is_not_pruned(kept):
+    raw = kept / "data" / "KMNIST" / "raw"
+    raw.mkdir(parents=True)
+    with FileLock(raw.with_name("raw.lock")):
+        cache.prune(days=0)
+        assert raw.exists()
+    cache.prune(days=0)
+    assert not raw.exists()
+
+
+@pytest.mark.parametrize(
+    "text", ["x", "`<img src=x onerror=alert(1)>`", "``", "<script>", "\n\n# x\n", "a ``` b"]
+)
+def test_literal_text_is_text(text):
+    from markdown_it import MarkdownIt
+
+    page = MarkdownIt("commonmark", {"html": True}).render(f"before {literal(text)} after")
+    (code,) = BeautifulSoup(page, "html.parser").find_all("code")
+    assert code.get_text() == " ".join(text.split()) and not code.find_all()
+    assert not BeautifulSoup(page, "html.parser").find_all(["img", "script", "h1"])

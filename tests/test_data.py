@@ -555,3 +555,19 @@ def test_an_import_reads_and_writes_nothing_and_is_light(cache_folder):
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (done.stdout.strip(), done.stderr) == ("False", "")
     assert not cache_folder.exists()
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_file_is_read_no_further_than_its_header_says(packed, own, monkeypatch):
+    make_set(own, packed=False)
+    monkeypatch.setattr(data, "LARGEST", 100_000)
+    file = own / "train-images-idx3-ubyte"
+    file.write_bytes(file.read_bytes() + bytes(10_000_000))
+    if packed:
+        file.with_name(f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes()))
+        file.unlink()
+    with pytest.raises(ValueError, match="is no whole IDX file .*and 23521 bytes"):
+        data.load("FashionMNIST")
+    change(own / "train-labels-idx1-ubyte", lambda content: content[:4] + b"\xff" * 4 + content[8:])
+    with pytest.raises(ValueError, match="is no whole IDX file"):
+        data.load("FashionMNIST")

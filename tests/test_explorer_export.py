@@ -16,6 +16,7 @@ import explorer_examples as examples
 import numpy as np
 import pytest
 import torch
+from bs4 import BeautifulSoup
 from docutils import nodes
 from docutils.utils import new_document
 from explorer_examples import (
@@ -32,6 +33,7 @@ from explorer_examples import (
 from torch.nn import functional
 
 from vae_nb import explorer
+from vae_nb.explorer import LiveWidget
 from vae_nb.explorer.export import LARGEST, export, quantised
 from vae_nb.models import VAE, sample_prior
 
@@ -263,3 +265,11 @@ def test_the_key_has_every_number_once_and_the_picture_on_paper_none_of_it():
     assert bold == {n for n, is_one in enumerate(recognised) if is_one}
     for words in (widget.figure.caption, widget.figure.alt):
         assert "AE" not in words and "β" not in words
+
+
+@pytest.mark.parametrize("label", ["</script><b>", "<!--<script>", "<img src=x onerror=alert(1)>"])
+def test_a_label_is_text_in_the_page(label):
+    page = BeautifulSoup(LiveWidget(None, {"labels": [label]}).html(), "html.parser")
+    (spec,) = page.find_all("script", type="application/json")
+    assert json.loads(spec.string) == {"labels": [label]} and "<" not in spec.string
+    assert not page.find_all(["b", "img"])

@@ -189,3 +189,19 @@ def test_without_a_browser_one_line_says_what_to_install(monkeypatch, capsys, tm
     assert said.startswith("vae-nb pdf: ") and said.count("\n") == 1
     assert "apt-get install chromium" in said
     assert not list(tmp_path.iterdir())
+
+
+def test_half_a_pdf_has_another_name(tmp_path, monkeypatch):
+    out = tmp_path / "report.pdf"
+    out.write_text("an old one")
+
+    def killed(command, **_):
+        (target,) = (each for each in command if each.startswith("--print-to-pdf="))
+        Path(target.partition("=")[2]).write_text("half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pdf.subprocess, "run", killed)
+    monkeypatch.setattr(pdf, "browser", lambda: "chromium")
+    with pytest.raises(KeyboardInterrupt):
+        pdf._print(tmp_path / "page.html", out)
+    assert not out.exists()

@@ -69,6 +69,21 @@ def test_what_is_damaged_or_of_other_code_is_left_out(tmp_path, monkeypatch):
     assert preview.unpack(tmp_path / "b", carried) == preview.shown()
 
 
+def test_a_damaged_classifier_and_damaged_numbers_are_not_unpacked(tmp_path):
+    carried = tmp_path / "carried"
+    shutil.copytree(preview.CARRIED, carried)
+    weights = next((carried / "classifiers").glob("*/weights.safetensors"))
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    first, second, *_ = sorted((carried / "measured").iterdir())
+    first.write_bytes(first.read_bytes()[:-1])
+    preview.unpack(tmp_path / "a", carried)
+    assert not (tmp_path / "a" / "classifiers" / weights.parent.name).exists()
+    assert not (tmp_path / "a" / "measured" / first.name).exists()
+    assert (tmp_path / "a" / "measured" / second.name).exists()
+
+
 def test_what_was_not_trained_here_cannot_be_archived(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("VAE_NB_CACHE", str(tmp_path))
     before = sorted(preview.CARRIED.rglob("*"))

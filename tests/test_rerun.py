@@ -622,3 +622,34 @@ def test_kernels_use_archived_models_where_no_book_was_built(tmp_path, monkeypat
     monkeypatch.setattr("vae_nb.runs.is_fitted", lambda recipe: True)
     rerun("beta_ten", 0.6, tmp_path / "out", execute_only=True)
     assert asked[1:] == [str(tmp_path)]
+
+
+def test_a_rerun_killed_while_it_was_moved_is_put_back(tmp_path):
+    dead = tmp_path / ".rerun-dead"
+    (dead / "replaced" / "toy").mkdir(parents=True)
+    (dead / "replaced" / "toy" / "page").touch()
+    (dead / "lock").touch()
+    young = tmp_path / ".rerun-young"  # its process has not yet locked it
+    young.mkdir()
+    with module._scratch(tmp_path):
+        assert (tmp_path / "toy" / "page").exists() and not dead.exists() and young.exists()
+    os.utime(young, (1e9, 1e9))
+    with module._scratch(tmp_path):
+        assert not young.exists()
+
+
+def test_of_two_that_move_at_once_both_end_well(tmp_path, monkeypatch):
+    site, place, replaced = (tmp_path / name for name in ("site", "place", "replaced"))
+    site.mkdir()
+    (site / "mine").touch()
+    rename = Path.rename
+
+    def another_comes_between(path: Path, target: Path) -> Path:
+        if path == site and not replaced.joinpath("place").exists() and not place.exists():
+            place.mkdir()
+            (place / "another's").touch()
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", another_comes_between)
+    module._replace(place, site, replaced)
+    assert [path.name for path in place.iterdir()] == ["mine"]

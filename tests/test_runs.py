@@ -310,3 +310,14 @@ def test_the_code_that_decides_the_weights_is_in_the_name(
     assert {model for model, given in recipes.items() if runs.digest(given) != names[model]} == (
         renamed
     )
+
+
+def test_another_recipes_run_is_not_taken_for_ones_own(trainings):
+    first, second = (runs.fit(recipe("ae", seed=seed, **SMALL)) for seed in (0, 1))
+    place = runs.folder() / first.digest
+    shutil.rmtree(place)
+    shutil.copytree(runs.folder() / second.digest, place)
+    with pytest.warns(UserWarning, match="is damaged .*another recipe's"):
+        again = runs.fit(recipe("ae", **SMALL))
+    assert torch.equal(again.model.encoder[0].weight, first.model.encoder[0].weight)
+    assert len(trainings) == 3

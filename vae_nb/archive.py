@@ -201,9 +201,11 @@ def load() -> Archive:
 def read(path: Path = ARCHIVE) -> Archive:
     """All of the archive in ``path``. Raises :class:`ValueError` if it is not what was written."""
     try:
+        if path.exists() and not path.is_file():  # reading a pipe would never end
+            raise ValueError("no file")
         kept = json.loads(path.read_text())
         found, written = digest(kept), kept["digest"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         found, written = repr(error), "that of a table"
     if found != written:
         raise ValueError(
@@ -216,6 +218,15 @@ def read(path: Path = ARCHIVE) -> Archive:
     ]
     controls = {name: _numbers(measured) for name, measured in kept["controls"].items()}
     return Archive(rows, kept["versions"], found, controls, kept["claims"])
+
+
+def reproduced() -> dict[str, dict[str, float]]:
+    """By how much numbers of one recipe moved, relative, where only the machine differed.
+
+    By metric, then by what differed; "interval" is half the width of the metric's 95 % interval.
+    ``benchmarks/reproducibility.py`` measures it.
+    """
+    return json.loads(ARCHIVE.with_name("archive.reproduced.json").read_text())
 
 
 def _numbers(kept: Mapping[str, Any]) -> Numbers:

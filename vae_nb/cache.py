@@ -85,8 +85,10 @@ def compute_once(
             with explained(place):
                 sums = {path.name: _digest(path.read_bytes()) for path in sorted(beside.iterdir())}
                 (beside / _SUMS).write_text(json.dumps(sums, indent=1))
-                for path in (*beside.iterdir(), beside):
+                for path in beside.iterdir():
+                    path.chmod(beside.stat().st_mode & 0o666)  # safetensors makes its own 0600
                     _flush(path)
+                _flush(beside)
                 os.replace(beside, place)
                 _flush(place.parent)
         except BaseException:
@@ -202,7 +204,7 @@ class _Damaged(Exception):
     """What is kept is not what was written."""
 
 
-def _verified(place: Path, read: Callable[[Path], T]) -> T:
+def _verified(place: Path, read: Callable[[Path], Any]) -> Any:
     """What ``read`` makes of a folder; raises :class:`_Damaged`."""
     if damage := _damage(place):
         raise _Damaged(damage)

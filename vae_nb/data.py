@@ -21,7 +21,7 @@ import urllib.error
 import warnings
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 from weakref import WeakValueDictionary
 
 from vae_nb import cache
@@ -316,14 +316,14 @@ def _content(specification: Specification, path: Path) -> bytes:
     # No more is read than the header says, which may be a lie, and than a data set can have: a
     # small packed file may hold any number of bytes.
     with path.open("rb") as file:
-        packed = file.read(LARGEST + 1)
+        packed = _read(file, LARGEST + 1)
     try:
         whole: Any = io.BytesIO(packed)
-        opened = gzip.GzipFile(fileobj=whole) if path.suffix == ".gz" else whole
+        opened: Any = gzip.GzipFile(fileobj=whole) if path.suffix == ".gz" else whole
         content = opened.read(head)
         magic, *shape = (int.from_bytes(content[i : i + 4], "big") for i in range(0, head, 4))
         size = head + math.prod(shape)
-        content += opened.read(min(size, LARGEST) + 1 - len(content))
+        content += _read(opened, min(size, LARGEST) + 1 - len(content))
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{path} is no whole gzip file: {error}") from error
     if (
@@ -348,6 +348,15 @@ def _content(specification: Specification, path: Path) -> bytes:
             f"same names: keep those of {specification.name} in a folder {specification.name}"
         )
     return content
+
+
+def _read(file: BinaryIO, most: int) -> bytes:
+    """What is left, at most so many bytes; ``file.read(most)`` would take the memory for them."""
+    parts = []
+    while most > 0 and (part := file.read(min(most, 2**20))):
+        parts.append(part)
+        most -= len(part)
+    return b"".join(parts)
 
 
 def _published() -> dict[str, str]:

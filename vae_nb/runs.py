@@ -136,7 +136,8 @@ def fit(recipe: Recipe, device: str | None = None, show_progress: bool | None = 
         (place / "recipe.json").write_text(json.dumps(record, indent=1))
 
     read = functools.partial(_read, recipe)
-    return Run(recipe, *cache.compute_once(folder() / name, write, read), name)
+    model, history, made = cache.compute_once(folder() / name, write, read)
+    return Run(recipe, model, history, made, name)
 
 
 def _start(recipe: Recipe, device: str | None, show_progress: bool | None) -> Any:

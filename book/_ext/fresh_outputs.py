@@ -77,8 +77,10 @@ def enter(app: Sphinx, config: Config) -> None:
 
 def note_size(app: Sphinx, error: Exception | None) -> None:
     """Say when the cache of models has grown large."""
-    from vae_nb.commands.cache import note
-
+    try:
+        from vae_nb.commands.cache import note
+    except ImportError:  # a book whose package is not ours
+        return
     if error is None and (text := note()):
         LOGGER.info(text)
 

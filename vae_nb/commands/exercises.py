@@ -184,7 +184,7 @@ def check(label: str, **numbers: Any) -> None:
     value. Raises :class:`ValueError` for an exercise without such numbers, for a name that it
     lacks, and for what is not one finite number.
     """
-    known = CHECKED.get(label)
+    known = CHECKED.get(str(label))
     if known is None:
         raise ValueError(f"{label} has no number to check; those that have: {', '.join(CHECKED)}")
     for name, given in numbers.items():
@@ -205,7 +205,7 @@ def _number(name: str, given: Any) -> float:
     value = getattr(given, "value", given)
     try:
         found = math.nan if isinstance(value, str) else float(value)
-    except (TypeError, ValueError, RuntimeError):  # as NumPy and torch have it
+    except (TypeError, ValueError, RuntimeError, OverflowError):  # as NumPy and torch have it
         found = math.nan
     if not math.isfinite(found):
         shown = " ".join(repr(value).split())

@@ -105,6 +105,8 @@ def _copy(sources: Iterable[Path], target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     for source in sources:
         place = target / source.name
+        if not cache.is_cached(source, None if source.is_dir() else []):
+            continue  # damaged; a copy would have checksums that are right for it
         if source.is_dir():
             cache.compute_once(place, functools.partial(_copy_files, source))
             continue
