@@ -208,9 +208,7 @@ def apart_after_adam(page, steps: int = 10, beta: float = 0.05) -> float:
         small_vae.RATE,
     )
     moved = [end - begin for end, begin in zip(weights(model), start, strict=True)]
-    its = [
-        torch.tensor(end) - begin.flatten() for end, begin in zip(found, start, strict=True)
-    ]
+    its = [torch.tensor(end) - begin.flatten() for end, begin in zip(found, start, strict=True)]
     return max(off(*pair) for pair in zip(its, moved, strict=True))
 
 
@@ -267,7 +265,9 @@ def noise_is_new(found: np.ndarray) -> bool:
         len(np.unique(numbers)) == numbers.size
         and abs(numbers.mean()) < 0.15
         and 0.85 < numbers.std() < 1.15
-        and np.abs(np.corrcoef(found.reshape(len(found), -1))[~np.eye(len(found), dtype=bool)]).max()
+        and np.abs(
+            np.corrcoef(found.reshape(len(found), -1))[~np.eye(len(found), dtype=bool)]
+        ).max()
         < 0.4
     )
 
@@ -298,7 +298,10 @@ BREAKS = {
         "const noise = this.once ??= random.normals(",
     ),
     "noise is left out": ("gradient[z] * noise[z] * Math", "gradient[z] * Math"),
-    "sigma is the variance": ("Math.exp(x[logVariance] / 2) * noise", "Math.exp(x[logVariance]) * noise"),
+    "sigma is the variance": (
+        "Math.exp(x[logVariance] / 2) * noise",
+        "Math.exp(x[logVariance]) * noise",
+    ),
     "the slope of the sigmoid": ("*= this.y[n] * (1 - this.y[n])", "*= this.y[n]"),
     "no bias correction": ("this.rate / (1 - beta1 ** this.steps)", "this.rate"),
     "a bias that is not trained": ("biasGradient[n % outputs] += gradient[n]", ""),
@@ -363,9 +366,321 @@ def trained_in_the_page(page, seed: int = 0) -> tuple[float, float]:
 @pytest.mark.slow
 def test_a_training_in_the_page_ends_within_the_interval_of_five_of_pytorch(training_page):
     its = trained_in_the_page(training_page())
-    for value, others in zip(its, zip(*map(trained_by_pytorch, range(5)), strict=True), strict=True):
+    for value, others in zip(
+        its, zip(*map(trained_by_pytorch, range(5)), strict=True), strict=True
+    ):
         interval = prediction_interval(others)
         assert interval.low <= value <= interval.high, (value, interval)
     right, wrong = BREAKS["beta is not applied"]
     broken = trained_in_the_page(training_page(TRAINING.replace(right, wrong)))
     assert not interval.low <= broken[1] <= interval.high
+
+
+# --- What the page carries ---
+
+
+def test_the_recorded_run_learns_then_lets_its_codes_go_then_collapses():
+    frames = recording().frames
+    assert len(frames) == 1 + 3 * small_vae.FRAMES == len(recording().pictures)
+    assert [frame["beta"] for frame in frames[1 :: small_vae.FRAMES]] == [0.002, 0.0, 1.0]
+    ends = [frames[0], *frames[small_vae.FRAMES :: small_vae.FRAMES]]
+    errors, rates = ([f["error"] for f in ends], [sum(f["rates"]) for f in ends])
+    assert errors[1] < 0.5 * errors[0] and rates[2] > 1.5 * rates[1] > 10 * rates[3]
+    again = explorer.record(few_images(), epochs=1)
+    assert again.frames == frames and torch.equal(again.pictures, recording().pictures)
+
+
+def test_the_pictures_are_small_and_what_was_recorded():
+    (text,) = widget().networks.values()
+    assert len(text) < 1_000_000
+    film = Image.open(io.BytesIO(base64.b64decode(part()["film"]))).convert("L")
+    frames, number = recording().pictures.shape[:2]
+    cells = np.asarray(film).reshape(frames, 28, number, 28).swapaxes(1, 2) / 255
+    assert np.abs(cells - recording().pictures.numpy()).mean() < 0.02
+
+
+def test_the_picture_on_paper_says_what_was_measured():
+    figure, frames = widget().figure, recording().frames
+    assert f"β = 1: squared error {frames[-1]['error']:.3f}" in figure.alt
+    assert "plays" in figure.caption and "plays" not in widget().in_print
+
+
+@browser_test
+def test_the_page_unpacks_the_very_images(open_html):
+    page = open_html(widget().html())
+    found = page.evaluate(
+        """async (part) => {
+            const { data, recorded } = await vaeExplorer.playground.unpack(part);
+            const text = (bytes) => btoa(Array.from(bytes, (b) => String.fromCharCode(b)).join(""));
+            return [text(data.train), text(data.heldOut), recorded.length, recorded[1].plane.length];
+        }""",
+        part(),
+    )
+    train, held_out = (np.frombuffer(base64.b64decode(each), np.uint8) for each in found[:2])
+    for its, images in (
+        (train, few_images().train_images[: small_vae.TRAINED]),
+        (held_out, few_images().test_images[: small_vae.HELD_OUT]),
+    ):
+        np.testing.assert_array_equal(its, (images * 255).round().to(torch.uint8).flatten())
+    assert found[2:] == [len(recording().frames), small_vae.GRID**2 * 784]
+
+
+# --- The page ---
+
+
+def running(page) -> str:
+    return page.locator(".vae-running").inner_text()
+
+
+def wait_for_step(page, above: int = 0) -> int:
+    """The step that is shown, when it is above."""
+    page.wait_for_function(
+        """(above) => {
+            const found = /step ([\\d,]+)/.exec(document.querySelector(".vae-running").textContent);
+            return found && Number(found[1].replaceAll(",", "")) > above;
+        }""",
+        arg=above,
+        timeout=30000,
+    )
+    return step(page)
+
+
+def step(page) -> int:
+    return int(running(page).split("step ")[1].split(",")[0].replace(",", ""))
+
+
+def said(page, words: str) -> None:
+    page.wait_for_function(
+        "(words) => document.querySelector('.vae-says').textContent.includes(words)",
+        arg=words,
+        timeout=30000,
+    )
+
+
+def ready(page):
+    page.wait_for_function(
+        "document.querySelector('.vae-running')?.textContent.startsWith('Epoch')", timeout=30000
+    )
+    return page
+
+
+@browser_test
+def test_a_recorded_run_plays_until_the_reader_takes_over_by_keyboard(open_html):
+    page = ready(open_html(widget().html(), viewport={"width": 390, "height": 800}))
+    said(page, "Recorded: β = 0.002")
+    assert wait_for_step(page, step(page)) > 0  # it moves, and nobody has touched it
+    page.get_by_role("button", name="train it yourself").focus()
+    page.keyboard.press("Enter")
+    said(page, "Training.")
+    page.wait_for_function("/a second/.test(document.querySelector('.vae-running').textContent)")
+    page.get_by_role("slider", name="β").focus()
+    page.keyboard.press("End")  # the network is the same, its β another
+    assert page.locator(".vae-slider output").first.inner_text() == "10"
+    before = step(page)
+    wait_for_step(page, before)
+    page.keyboard.press("Home")
+    assert page.locator(".vae-slider output").first.inner_text() == "0"
+    page.get_by_role("button", name="pause", exact=True).click()
+    page.get_by_role("button", name="play", exact=True).wait_for()
+    page.wait_for_timeout(1500)
+    stopped = step(page)
+    page.get_by_role("button", name="one step").click()
+    assert wait_for_step(page, stopped) == stopped + 1
+    page.get_by_role("button", name="reset").click()
+    said(page, "not trained yet")
+    page.wait_for_function(
+        "document.querySelector('.vae-running').textContent.includes('step 0')", timeout=30000
+    )
+    assert page.errors == []
+    assert [url for url in page.requested if not url.startswith(("data:", "file:", "blob:"))] == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    for picture in page.locator(".vae-widget [role=img]:visible").all():
+        assert len(picture.get_attribute("aria-label")) > 8
+
+
+@browser_test
+def test_other_latents_or_an_autoencoder_are_another_network(open_html):
+    page = ready(open_html(widget().html()))
+    page.get_by_role("radio", name="16", exact=True).check()
+    wait_for_step(page)
+    page.locator(".is-charts figcaption", has_text="of 16 below").wait_for()
+    assert not page.locator(".is-playground > figure").is_visible()  # no plane of 16 latents
+    page.get_by_role("radio", name="autoencoder").check()
+    page.locator(".is-charts figcaption", has_text="An autoencoder has no KL").first.wait_for()
+    assert page.get_by_role("slider", name="β").is_disabled()
+    page.get_by_role("radio", name="a Gaussian fitted to the codes").check()
+    page.locator("figcaption", has_text="Samples from a Gaussian fitted").wait_for()
+    assert page.errors == []
+
+
+@browser_test
+def test_a_learning_rate_that_is_too_high_stops_training_and_says_so(open_html):
+    broken = TRAINING.replace("values[n] -= (rate *", "values[n] -= 1e30 * (rate *")
+    page = ready(open_html(widget().html().replace(TRAINING, broken)))
+    page.get_by_role("button", name="train it yourself").click()
+    said(page, "The learning rate is too high. Lower it, then press reset.")
+    assert page.get_by_role("button", name="play", exact=True).is_disabled()
+    page.get_by_role("button", name="reset").click()
+    page.get_by_role("button", name="play", exact=True).wait_for()
+    assert page.get_by_role("button", name="play", exact=True).is_enabled()
+    assert page.errors == []
+
+
+NO_WORKER = {
+    "none": "<script>globalThis.Worker = undefined</script>",
+    "refused": """<meta http-equiv="Content-Security-Policy" content="worker-src 'none'">""",
+}
+
+
+@browser_test
+@pytest.mark.parametrize("way", NO_WORKER)
+def test_without_a_worker_the_recorded_run_is_left(open_html, way):
+    page = ready(open_html(NO_WORKER[way] + widget().html()))
+    page.get_by_role("button", name="train it yourself").click()
+    said(page, "it refuses a worker")
+    assert page.get_by_role("button", name="train it yourself").is_disabled()
+    page.get_by_role("button", name="play the recorded run").click()
+    before = step(page)
+    page.wait_for_function(
+        "(before) => !document.querySelector('.vae-running').textContent.includes(before)",
+        arg=f"step {before}",
+    )
+
+
+@browser_test
+def test_on_paper_and_without_script_there_are_four_moments(open_html):
+    page = open_html(widget().html(), java_script_enabled=False)
+    assert page.locator(".vae-still").is_visible() and not page.locator(".vae-widget").is_visible()
+    page = ready(open_html(widget().html()))
+    page.emulate_media(media="print")
+    assert page.locator(".vae-still").is_visible() and not page.locator(".vae-widget").is_visible()
+
+
+@browser_test
+def test_who_asks_for_less_motion_starts_the_recorded_run_by_hand(open_html):
+    page = ready(open_html(widget().html(), reduced_motion="reduce"))
+    page.get_by_role("button", name="play the recorded run").wait_for()
+    page.wait_for_timeout(1500)
+    assert "step 0" in running(page)
+
+
+@browser_test
+def test_a_hidden_tab_does_not_train(open_html):
+    page = ready(open_html(widget().html()))
+    page.get_by_role("button", name="train it yourself").click()
+    wait_for_step(page)
+    hide = """(hidden) => {
+        Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+        document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    page.evaluate(hide, True)
+    page.wait_for_timeout(1500)
+    stopped = step(page)
+    page.wait_for_timeout(1500)
+    assert step(page) == stopped
+    page.evaluate(hide, False)
+    wait_for_step(page, stopped)
+
+
+@browser_test
+def test_a_link_keeps_the_settings_and_says_what_it_may_not_have(open_html):
+    page = ready(open_html(widget().html()))
+    page.get_by_role("radio", name="8", exact=True).check()
+    page.get_by_role("radio", name="100", exact=True).check()
+    page.get_by_label("4", exact=True).last.uncheck()
+    page.get_by_role("slider", name="β").fill("-1")
+    page.get_by_role("button", name="copy a link").click()
+    page.wait_for_function("location.hash.length > 10")
+    fragment = page.evaluate("location.hash")
+    assert "beta=0.1&" in fragment and "labels=0.1.2.3.5.6.7.8.9" in fragment
+    address = page.url
+
+    page.goto("about:blank")
+    page.goto(address)
+    ready(page)
+    said(page, "Press play.")
+    assert page.get_by_role("radio", name="8", exact=True).is_checked()
+    assert page.get_by_role("radio", name="100", exact=True).is_checked()
+    assert not page.get_by_label("4", exact=True).last.is_checked()
+    assert page.locator(".vae-slider output").first.inner_text() == "0.1"
+
+    page.goto("about:blank")
+    page.goto(
+        f"{address.split('#')[0]}#playground&beta=-1&latents=3&model=gan&labels=4.77&rate=0.01"
+    )
+    ready(page)
+    said(page, "Not allowed in the link")
+    words = page.locator(".vae-says").inner_text()
+    for refused in ("beta = -1", "latents = 3", "model = gan", "labels = 4.77"):
+        assert refused in words
+    assert page.locator(".vae-slider output").all_inner_texts() == ["0.002", "0.01"]
+
+
+@browser_test
+def test_the_samples_are_saved_as_a_picture(open_html, tmp_path):
+    page = ready(open_html(widget().html()))
+    page.get_by_role("button", name="pause the recorded run").click()
+    with page.expect_download() as caught:
+        page.get_by_role("button", name="save the samples").click()
+    caught.value.save_as(tmp_path / "samples.png")
+    assert imread(tmp_path / "samples.png").shape[:2] == (3 * 28, 8 * 28)
+
+
+# A view, settings and past for which each challenge is done, and a change after which it is not.
+ACTIVE, HALF = [0.5] * 8, [0.5] * 4 + [0.01] * 4
+DONE = [
+    ({"rates": HALF, "epochs": 9}, {"latents": 8}, {"epochsAtBeta": 4}, {"rates": ACTIVE}),
+    ({"coverage": 0.8, "epochs": 9}, {"variational": False}, {}, {"coverage": 0.5}),
+    ({"rates": [0.8, 0.7]}, {}, {"collapsed": True}, {"rates": [0.3, 0.2]}),
+    ({"error": 0.06, "trainError": 0.03, "epochs": 9}, {}, {}, {"trainError": 0.05}),
+    ({"error": 0.05, "unknown": 0.07, "epochs": 9}, {}, {}, {"unknown": None}),
+]
+
+
+@browser_test
+def test_each_challenge_knows_when_it_is_solved(open_html):
+    page = open_html(widget().html())
+    check = """([index, view, settings, seen]) => {
+        const all = vaeExplorer.playground.challenges("digit");
+        return [all.length, Boolean(all[index].done(view, settings, seen))];
+    }"""
+    for index, (view, settings, past, change) in enumerate(DONE):
+        settings = {"latents": 2, "variational": True} | settings
+        assert page.evaluate(check, [index, view, settings, past]) == [len(DONE), True]
+        assert page.evaluate(check, [index, view | change, settings, past])[1] is False
+
+
+@browser_test
+def test_a_challenge_is_solved_in_the_page_and_explained_afterwards(open_html):
+    page = ready(open_html(widget().html()))
+    explained = page.locator(".vae-why")
+    assert not explained.nth(3).is_visible()
+    page.get_by_role("radio", name="16", exact=True).check()
+    page.get_by_role("radio", name="100", exact=True).check()
+    page.locator(".vae-mark.is-solved").wait_for(timeout=60000)  # by heart
+    assert page.locator(".vae-challenges li").nth(3).locator(".is-solved").count() == 1
+    assert explained.nth(3).is_visible() and not explained.nth(0).is_visible()
+    page.get_by_role("button", name="explain").first.click()
+    assert explained.nth(0).is_visible()
+
+
+@browser_test
+def test_in_the_book_its_script_is_a_file_of_its_own_after_that_of_all(open_html, tmp_path):
+    parts = moved_out(tmp_path, widgets()["pad"].html(), widget().html())
+    assert [part.count("<script defer") for part in parts] == [1, 1]
+    page = ready(open_html("".join(parts)))
+    assert page.errors == []
+    assert len([url for url in page.requested if "/explorer-" in url]) == 2
+    alone = moved_out(tmp_path, widget().html())
+    assert alone[0].count("<script defer") == 2 and ready(open_html(alone[0])).errors == []
+
+
+def test_an_epoch_of_python_s_training_has_each_image_once():
+    images = torch.arange(130.0).view(-1, 1, 1, 1) / 130 * torch.ones(1, 1, 28, 28)
+    model = small_vae.new_network(2)
+    seen = []
+    model.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0][:, 0, 0, 0]))
+    errors = list(small_vae.train(model, images, lambda _: 0.0, 4))
+    assert len(errors) == 4 and mean(errors[2:]) < errors[0]
+    for first in (0, 2):
+        assert len(torch.cat(seen[first : first + 2]).unique()) == 128

@@ -34,7 +34,10 @@ FRAMES = 6  # of each phase of the recorded run
 PHASES = (
     (0.002, "β = 0.002. The network learns to copy, and its codes fill the circles of N(0, I)."),
     (0.0, "β = 0: nothing holds the codes. See them leave the circles of N(0, I)."),
-    (1.0, "β = 1: no nat is worth its price. The codes fall into one point, all pictures into one."),
+    (
+        1.0,
+        "β = 1: no nat is worth its price. The codes fall into one point, all pictures into one.",
+    ),
 )
 
 
@@ -190,7 +193,9 @@ def playground(recording: Recording, name: str) -> LiveWidget:
             "columns": COLUMNS,
             "labels": labels,
             "train": len(images),
-            "film": _picture(recording.pictures.flatten(0, 1), number, "WEBP", quality=35, method=6),
+            "film": _picture(
+                recording.pictures.flatten(0, 1), number, "WEBP", quality=35, method=6
+            ),
             "pictures": pictures,
             "frames": recording.frames,
         }
