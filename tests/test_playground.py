@@ -1,4 +1,4 @@
-"""The playground: what is trained in the page is what PyTorch trains, and the page says what it sees.
+"""The playground: what is trained in the page is what PyTorch trains, and what the page says of it.
 
 Gradients are compared in a real browser, with the same weights and noise; each way of breaking them
 is tried as well.
@@ -30,6 +30,7 @@ from vae_nb.models import Posterior
 browser_test = pytest.mark.browser
 RELATIVE = 1e-4
 TRAINING = packaged("vae.js")
+PATIENCE = 180_000  # milliseconds: the machine may be busy with something else
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -411,8 +412,10 @@ def test_the_page_unpacks_the_very_images(open_html):
     found = page.evaluate(
         """async (part) => {
             const { data, recorded } = await vaeExplorer.playground.unpack(part);
-            const text = (bytes) => btoa(Array.from(bytes, (b) => String.fromCharCode(b)).join(""));
-            return [text(data.train), text(data.heldOut), recorded.length, recorded[1].plane.length];
+            const letter = (byte) => String.fromCharCode(byte);
+            const text = (bytes) => btoa(Array.from(bytes, letter).join(""));
+            const plane = recorded[1].plane.length;
+            return [text(data.train), text(data.heldOut), recorded.length, plane];
         }""",
         part(),
     )
@@ -440,7 +443,7 @@ def wait_for_step(page, above: int = 0) -> int:
             return found && Number(found[1].replaceAll(",", "")) > above;
         }""",
         arg=above,
-        timeout=30000,
+        timeout=PATIENCE,
     )
     return step(page)
 
@@ -453,13 +456,14 @@ def said(page, words: str) -> None:
     page.wait_for_function(
         "(words) => document.querySelector('.vae-says').textContent.includes(words)",
         arg=words,
-        timeout=30000,
+        timeout=PATIENCE,
     )
 
 
 def ready(page):
+    page.set_default_timeout(PATIENCE)
     page.wait_for_function(
-        "document.querySelector('.vae-running')?.textContent.startsWith('Epoch')", timeout=30000
+        "document.querySelector('.vae-running')?.textContent.startsWith('Epoch')", timeout=PATIENCE
     )
     return page
 
@@ -472,12 +476,14 @@ def test_a_recorded_run_plays_until_the_reader_takes_over_by_keyboard(open_html)
     page.get_by_role("button", name="train it yourself").focus()
     page.keyboard.press("Enter")
     said(page, "Training.")
+    assert page.locator(".vae-slider output").all_inner_texts() == ["0.002", "0.002"]
     page.wait_for_function("/a second/.test(document.querySelector('.vae-running').textContent)")
     page.get_by_role("slider", name="β").focus()
     page.keyboard.press("End")  # the network is the same, its β another
     assert page.locator(".vae-slider output").first.inner_text() == "10"
     before = step(page)
     wait_for_step(page, before)
+    assert page.locator(".vae-slider output").first.inner_text() == "10"
     page.keyboard.press("Home")
     assert page.locator(".vae-slider output").first.inner_text() == "0"
     page.get_by_role("button", name="pause", exact=True).click()
@@ -489,7 +495,7 @@ def test_a_recorded_run_plays_until_the_reader_takes_over_by_keyboard(open_html)
     page.get_by_role("button", name="reset").click()
     said(page, "not trained yet")
     page.wait_for_function(
-        "document.querySelector('.vae-running').textContent.includes('step 0')", timeout=30000
+        "document.querySelector('.vae-running').textContent.includes('step 0')", timeout=PATIENCE
     )
     assert page.errors == []
     assert [url for url in page.requested if not url.startswith(("data:", "file:", "blob:"))] == []
@@ -657,7 +663,7 @@ def test_a_challenge_is_solved_in_the_page_and_explained_afterwards(open_html):
     assert not explained.nth(3).is_visible()
     page.get_by_role("radio", name="16", exact=True).check()
     page.get_by_role("radio", name="100", exact=True).check()
-    page.locator(".vae-mark.is-solved").wait_for(timeout=60000)  # by heart
+    page.locator(".vae-mark.is-solved").wait_for(timeout=PATIENCE)  # by heart
     assert page.locator(".vae-challenges li").nth(3).locator(".is-solved").count() == 1
     assert explained.nth(3).is_visible() and not explained.nth(0).is_visible()
     page.get_by_role("button", name="explain").first.click()

@@ -2,10 +2,10 @@
 
 A `vae_nb.explorer.LiveWidget` is one piece of HTML that holds all it needs, so that it works in any
 notebook. Here its parts move, when a page is written, into files named by their content, which all
-pages share: a network becomes a script that explorer.js loads when the reader comes near (plain
-scripts, because fetch and modules are blocked for pages opened from a file), as does the data of the
-playground, the explorer's code one deferred script (a widget's own code another), the static figure
-an image. The style stays, once for each page.
+pages share: a network, or the data of the playground, becomes a script that explorer.js loads when
+the reader comes near (plain scripts, because fetch and modules are blocked for pages opened from a
+file), the explorer's code one deferred script (a widget's own code another), the static figure an
+image. The style stays, once for each page.
 """
 
 from __future__ import annotations

@@ -374,7 +374,7 @@
       if ("beta" in changed) seen.betaMovedAt = latest?.epochs ?? 0;
       showSettings();
       if (state.recorded) takeOver();
-      else if (anew) restart();
+      else if (anew) restart(state.playing);
       else worker.postMessage(["change", settings]);
     }
 
@@ -421,6 +421,7 @@
       if (!data || state.refused) return;
       playFilm(false);
       state.recorded = false;
+      showSettings(); // not those of the recorded run
       try {
         worker = trainingWorker();
       } catch {
@@ -441,6 +442,7 @@
     function restart(training = false) {
       history = [];
       latest = null;
+      state.coverage = undefined;
       state.broken = false;
       Object.assign(seen, { betaMovedAt: 0, collapsed: false, wasActive: false });
       worker.postMessage(["play", false]);

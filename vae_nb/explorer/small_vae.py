@@ -219,9 +219,9 @@ def playground(recording: Recording, name: str) -> LiveWidget:
     figure = figures.training_moments(list(_moments(recording)), name)
     live = dataclasses.replace(
         figure,
-        caption="A VAE of two linear layers each way, trained on this page as you look on. Until you "
-        "take over, a recorded training plays. *Coverage*: the share of held-out images that have a "
-        "sample nearer than their fifth neighbour among held-out images.",
+        caption="A VAE of two linear layers each way, trained on this page as you look on. Until "
+        "you take over, a recorded training plays. *Coverage*: the share of held-out images that "
+        "have a sample nearer than their fifth neighbour among held-out images.",
     )
     code = packaged("vae.js") + packaged("playground.js")
     return LiveWidget(live, spec, {digest: part}, figure.caption, code)
