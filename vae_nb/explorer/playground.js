@@ -28,14 +28,14 @@
   const challenges = (noun) => [
     {
       title: "Half of the latents",
-      task: `Take 8 or 16 latents, and find a β at which half of them are inactive: a KL below
+      task: `Take 8 or 16 latents, and find a β at which about half of them are inactive: a KL below
         ${INACTIVE} nats. Give the network three epochs after the last change of β.`,
       done: ({ rates }, settings, seen) =>
         settings.latents > 2 &&
         rates &&
         seen.epochsAtBeta >= 3 &&
         Math.abs(rates.filter((rate) => rate < INACTIVE).length - settings.latents / 2) <=
-          settings.latents / 16,
+          settings.latents / 8,
       why: `β is a price. A latent stays active while the error that it saves is worth more than β
         asks for its nats. They do not all save the same, so they do not all go at once: the least
         useful ones go first, and those that are left say more.`,
@@ -154,6 +154,7 @@
     const size = 504;
     const behind = mosaic(grid, grid, "");
     const canvas = element("canvas", { class: "vae-mosaic", width: size, height: size, role: "img" });
+    canvas.setAttribute("aria-label", "Plane of two latents, not computed yet");
     function show({ plane: pixels, codes, reach }) {
       const context = canvas.getContext("2d");
       behind.show(pixels);
@@ -234,7 +235,8 @@
     const [width, height] = [300, 120];
     const path = element("path", { class: "vae-bars" });
     const line = element("path", { class: "vae-prior" });
-    const svg = element("svg", { class: "vae-chart", role: "img" }, path, line);
+    const words = { role: "img", "aria-label": "KL of each latent, not computed yet" };
+    const svg = element("svg", { class: "vae-chart", ...words }, path, line);
     svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     const caption = element("figcaption");
     function show(rates) {

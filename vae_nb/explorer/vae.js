@@ -384,6 +384,11 @@ globalThis.vaeTraining = function vaeTraining() {
       this.epochs += size / chosen.length;
       this.recent.push([error, rates ? sum(rates) : 0]);
       if (this.recent.length > 50) this.recent.shift();
+      this.check(error, rates);
+    }
+
+    // Once a number is infinite, or none, all later ones are.
+    check(error, rates) {
       if (!Number.isFinite(error) || (rates && !Number.isFinite(sum(rates)))) this.broken = true;
     }
 
@@ -464,6 +469,7 @@ globalThis.vaeTraining = function vaeTraining() {
       const { network, settings } = this;
       const measured = this.heldOut();
       const { codes } = measured;
+      this.check(measured.error, measured.rates);
       const bytes = (pixels) => Uint8ClampedArray.from(pixels, (value) => 255 * value);
       const view = { ...measured, beta: settings.beta, broken: this.broken };
       Object.assign(view, { steps: this.steps, epochs: this.epochs });
@@ -546,9 +552,9 @@ globalThis.vaeTraining = function vaeTraining() {
       const end = now() + 30;
       do trainer.step();
       while (now() < end && !trainer.broken);
-      if (trainer.broken) playing = false;
       // No view before the page has drawn the last one.
       if (trainer.broken || (isSeen && now() - lookedAt > 200)) show();
+      playing &&= !trainer.broken;
       if (playing) port2.postMessage(null);
     }
 
