@@ -397,7 +397,10 @@ def test_the_pictures_are_small_and_what_was_recorded():
     film = Image.open(io.BytesIO(base64.b64decode(part()["film"]))).convert("L")
     frames, number = recording().pictures.shape[:2]
     cells = np.asarray(film).reshape(frames, 28, number, 28).swapaxes(1, 2) / 255
-    assert np.abs(cells - recording().pictures.numpy()).mean() < 0.02
+    right = recording().pictures.numpy()
+    # What is hardly trained is noise, which a small picture keeps least.
+    assert np.abs(cells - right)[3:].mean() < 0.03
+    assert np.abs(cells[3:] - right[3:, ::-1]).mean() > 0.06  # of pictures in another order
 
 
 def test_the_picture_on_paper_says_what_was_measured():

@@ -50,8 +50,10 @@ _BETA_COLOURS = {
     1e1: "#835183",
 }
 # Of labels, on black. The page shows the label itself, so no eye needs to tell all of them apart.
-_LABEL_COLOURS = ("#56b4e9", "#e69f00", "#2fc79a", "#f0e442", "#ff7f50")
-_LABEL_COLOURS += ("#d68fd6", "#ffffff", "#8fa8ff", "#c7b299", "#7fe3e3")
+_LABEL_COLOURS = (
+    *("#56b4e9", "#e69f00", "#2fc79a", "#f0e442", "#ff7f50"),
+    *("#d68fd6", "#ffffff", "#8fa8ff", "#c7b299", "#7fe3e3"),
+)
 _GROUNDS = ("figure.facecolor", "axes.facecolor", "savefig.facecolor")
 _INKED = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
 _STYLE: dict[Any, Any] = dict.fromkeys(_GROUNDS, "none") | dict.fromkeys(_INKED, INK)
