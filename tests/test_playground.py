@@ -641,11 +641,11 @@ def test_the_samples_are_saved_as_a_picture(open_html, tmp_path):
 # A view, settings and past for which each challenge is done, and a change after which it is not.
 ACTIVE, HALF = [0.5] * 8, [0.5] * 4 + [0.01] * 4
 DONE = [
-    ({"rates": HALF, "epochs": 9}, {"latents": 8}, {"epochsAtBeta": 4}, {"rates": ACTIVE}),
-    ({"coverage": 0.8, "epochs": 9}, {"variational": False}, {}, {"coverage": 0.5}),
+    ({"rates": HALF, "steps": 300}, {"latents": 8}, {"stepsAtBeta": 300}, {"rates": ACTIVE}),
+    ({"coverage": 0.8, "steps": 300}, {"variational": False}, {}, {"coverage": 0.5}),
     ({"rates": [0.8, 0.7]}, {}, {"collapsed": True}, {"rates": [0.3, 0.2]}),
-    ({"error": 0.06, "trainError": 0.03, "epochs": 9}, {}, {}, {"trainError": 0.05}),
-    ({"error": 0.05, "unknown": 0.07, "epochs": 9}, {}, {}, {"unknown": None}),
+    ({"error": 0.06, "trainError": 0.03, "steps": 300}, {}, {}, {"trainError": 0.05}),
+    ({"error": 0.05, "unknown": 0.07, "steps": 300}, {}, {}, {"unknown": None}),
 ]
 
 

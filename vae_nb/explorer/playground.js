@@ -23,17 +23,17 @@
   const toPower = (beta) => (beta > 0 ? Math.max(BETAS.min, Math.log10(beta)) : BETAS.min);
 
   // --- Challenges: what is asked, when it is done, and why it is so. `seen` has what a check needs of
-  // the past: epochs since β was moved, and whether this network has collapsed. ---
+  // the past: steps since β was moved, and whether this network has collapsed. ---
 
   const challenges = (noun) => [
     {
       title: "Half of the latents",
       task: `Take 8 or 16 latents, and find a β at which about half of them are inactive: a KL below
-        ${INACTIVE} nats. Give the network three epochs after the last change of β.`,
+        ${INACTIVE} nats. Give the network 200 steps after the last change of β.`,
       done: ({ rates }, settings, seen) =>
         settings.latents > 2 &&
         rates &&
-        seen.epochsAtBeta >= 3 &&
+        seen.stepsAtBeta >= 200 &&
         Math.abs(rates.filter((rate) => rate < INACTIVE).length - settings.latents / 2) <=
           settings.latents / 8,
       why: `β is a price. A latent stays active while the error that it saves is worth more than β
@@ -44,8 +44,8 @@
       title: "Samples of an autoencoder",
       task: `Train an autoencoder, and make samples of it with a coverage of at least 0.7. Longer
         training is not the way.`,
-      done: ({ coverage, epochs }, { variational }) =>
-        !variational && epochs >= 3 && coverage >= 0.7,
+      done: ({ coverage, steps }, { variational }) =>
+        !variational && steps >= 200 && coverage >= 0.7,
       why: `The decoder was never at fault. Nothing tells an autoencoder where to put its codes, so
         N(0, I) proposes codes that the decoder has hardly ever seen. A Gaussian with the mean and
         the covariance of the codes proposes better ones. A VAE pays for its KL so that N(0, I)
@@ -64,7 +64,7 @@
       title: "By heart",
       task: `Make a model that knows its training ${noun}s by heart: a held-out error at least 1.5
         times the training error.`,
-      done: ({ error, trainError, epochs }) => epochs >= 3 && error >= 1.5 * trainError,
+      done: ({ error, trainError, steps }) => steps >= 200 && error >= 1.5 * trainError,
       why: `With few ${noun}s the network can afford a code for each. Held-out ${noun}s have none, and
         get the picture of some other ${noun}. More data is one remedy. A higher β is another: it
         makes codes so dear that only what many ${noun}s share is worth its nats.`,
@@ -73,7 +73,7 @@
       title: `A kind of ${noun} it has never seen`,
       task: `Leave a label out, press reset, and train. The held-out ${noun}s of that label must get an
         error at least 1.2 times that of the others.`,
-      done: ({ error, unknown, epochs }) => epochs >= 3 && unknown >= 1.2 * error,
+      done: ({ error, unknown, steps }) => steps >= 200 && unknown >= 1.2 * error,
       why: `A decoder can only draw what it was trained to draw. It answers an unknown ${noun} with the
         nearest one that it knows. So a large error marks what does not belong to the training data,
         a use that autoencoders are often put to; but never one to trust blindly.`,
@@ -373,7 +373,7 @@
 
     function change(changed, anew = false) {
       Object.assign(settings, changed);
-      if ("beta" in changed) seen.betaMovedAt = latest?.epochs ?? 0;
+      if ("beta" in changed) seen.betaMovedAt = latest?.steps ?? 0;
       showSettings();
       if (state.recorded) takeOver();
       else if (anew) restart(state.playing);
@@ -599,7 +599,7 @@
 
     function judge(view) {
       const kl = view.rates ? total(view.rates) : null;
-      seen.epochsAtBeta = view.epochs - seen.betaMovedAt;
+      seen.stepsAtBeta = view.steps - seen.betaMovedAt;
       if (kl > 1) seen.wasActive = true;
       if (kl !== null && kl < INACTIVE && seen.wasActive) seen.collapsed = true;
       for (const each_ of list.items) {
