@@ -31,29 +31,6 @@ from vae_nb.metrics import paths
 pytestmark = pytest.mark.browser
 
 
-@pytest.fixture
-def open_html(browser, tmp_path):
-    """``open_html(body)`` opens a page from a file and records its errors and requests."""
-    contexts = []
-
-    def open_(body: str, **context):
-        contexts.append(browser.new_context(**context))
-        page = contexts[-1].new_page()
-        page.errors, page.requested = [], []
-        page.on("pageerror", lambda error: page.errors.append(str(error)))
-        page.on("console", lambda said: said.type == "error" and page.errors.append(said.text))
-        page.on("request", lambda request: page.requested.append(request.url))
-        head = '<!doctype html><html lang="en"><meta charset="utf-8"><title>test</title>'
-        head += '<meta name="viewport" content="width=device-width">'
-        (tmp_path / "page.html").write_text(f"{head}<body>{body}</body></html>", encoding="utf-8")
-        page.goto((tmp_path / "page.html").as_uri(), wait_until="load")
-        return page
-
-    yield open_
-    for context in contexts:
-        context.close()
-
-
 # --- The networks ---
 
 DECODE = """async ([codes, beta]) => {

@@ -124,6 +124,8 @@ def a_figure_of_each_kind(
     frames = [Column(f"{beta:g}", images[:1], images[-1:]) for beta in (1e-4, 2e-4, *BETAS)[some]]
     rates = torch.linspace(5, 0, 12 * 64).view(12, 64)[: len(betas[-12:])]
     shown = measured(0.5)
+    codes, classes = torch.randn(9, 2, generator=torch.Generator().manual_seed(0)), torch.arange(9)
+    moment = figures.Moment("β = 0.002", codes, classes, images, images, images, 0.05, 3.0)
     return {
         "training_curves": figures.training_curves(history(most or 60, most or 3)),
         "reconstructions": figures.reconstructions(
@@ -177,6 +179,7 @@ def a_figure_of_each_kind(
         "label_dots": figures.label_dots(
             [Panel("linear probe", series([10, 100, 1000, 60000]))] * (most or 2), "x", "It is 3."
         ),
+        "training_moments": figures.training_moments([moment] * (most or 4), "x"),
         "empty_axes": figures.empty_axes("x", "β", "FID", [("1", 0.2), ("10", 0.8)], 500.0),
         "noise_curves": figures.noise_curves(series([0.0, 0.5, 1.0]), "x", "It is 3."),
         "beta_strip": figures.beta_strip(columns, "x", "It is 3."),

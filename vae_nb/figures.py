@@ -28,6 +28,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import imread
+from matplotlib.patches import Circle
 from torch import Tensor
 
 from vae_nb.metrics import METRICS, number
@@ -48,6 +49,11 @@ _BETA_COLOURS = {
     2e-1: "#C81C00",
     1e1: "#835183",
 }
+# Of labels, on black. The page shows the label itself, so no eye needs to tell all of them apart.
+_LABEL_COLOURS = (
+    *("#56b4e9", "#e69f00", "#2fc79a", "#f0e442", "#ff7f50"),
+    *("#d68fd6", "#ffffff", "#8fa8ff", "#c7b299", "#7fe3e3"),
+)
 _GROUNDS = ("figure.facecolor", "axes.facecolor", "savefig.facecolor")
 _INKED = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
 _STYLE: dict[Any, Any] = dict.fromkeys(_GROUNDS, "none") | dict.fromkeys(_INKED, INK)
@@ -109,6 +115,24 @@ class Column:
     samples: Tensor
     rate: Estimate | None = None
     error: Estimate | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Moment:
+    """A moment of a training with two latents, seen on held-out images.
+
+    ``codes`` are ``(n, 2)`` with ``labels`` ``(n,)``, images ``(n, 1, 28, 28)``; ``error`` is the
+    squared error of a posterior sample, ``rate`` the KL in nats.
+    """
+
+    title: str
+    codes: Tensor
+    labels: Tensor
+    originals: Tensor
+    reconstructions: Tensor
+    samples: Tensor
+    error: float
+    rate: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -278,6 +302,28 @@ def latent_planes(planes: Mapping[str, Tensor], name: str, axes: str) -> LiveFig
     """
     columns = round(max(map(len, planes.values())) ** 0.5)
     return _image_grids(planes, name, "latent_planes", columns, 0.29, count=len(planes), axes=axes)
+
+
+@_styled
+def training_moments(moments: Sequence[Moment], name: str) -> LiveFigure:
+    """Codes by label, reconstructions and samples, a column for each moment of one training."""
+    figure, places = _subplots(_WIDTH, 3.6, 3, len(moments), height_ratios=(3, 2, 2))
+    reach = max([3.0, *(float(moment.codes.abs().quantile(0.98)) for moment in moments)])
+    for (plane, above, below), moment in zip(places.T, moments, strict=True):
+        colours = [_LABEL_COLOURS[label % len(_LABEL_COLOURS)] for label in moment.labels.tolist()]
+        plane.scatter(*moment.codes.T.numpy(), s=3, color=colours)
+        for radius in (1, 2):
+            circle = Circle((0, 0), radius, fill=False, linestyle="--", edgecolor="white")
+            plane.add_patch(circle)
+        plane.set(xlim=(-reach, reach), ylim=(-reach, reach), xticks=[], yticks=[], aspect="equal")
+        plane.set_facecolor("black")  # of the page's own widget: colours are chosen for it
+        plane.set_title(moment.title, fontsize="small")
+        pairs = torch.cat([moment.originals[:3], moment.reconstructions[:3]])
+        _show(above, _tile(pairs, 3))
+        _show(below, _tile(moment.samples[:6], 3))
+    for axes, label in zip(places[:, 0], ("codes", "reconstructed", "samples"), strict=True):
+        axes.set_ylabel(label, fontsize="small")
+    return _live(figure, name, "training_moments", moments=moments, reach=reach)
 
 
 @_styled

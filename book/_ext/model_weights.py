@@ -2,9 +2,10 @@
 
 A `vae_nb.explorer.LiveWidget` is one piece of HTML that holds all it needs, so that it works in any
 notebook. Here its parts move, when a page is written, into files named by their content, which all
-pages share: a network becomes a script that explorer.js loads when the reader comes near (plain
-scripts, because fetch and modules are blocked for pages opened from a file), the explorer's code
-one deferred script, the static figure an image. The style stays, once for each page.
+pages share: a network, or the data of the playground, becomes a script that explorer.js loads when
+the reader comes near (plain scripts, because fetch and modules are blocked for pages opened from a
+file), the explorer's code one deferred script (a widget's own code another), the static figure an
+image. The style stays, once for each page.
 """
 
 from __future__ import annotations
@@ -45,8 +46,13 @@ def move_out(app: Sphinx, doctree: nodes.document, page: str) -> None:
         file = keep(f"network-{digest}.js", script.encode())
         return f'<script type="text/plain" data-model="{digest}" data-file="{file}"></script>'
 
+    codes = set()  # of this page
+
     def code(match: re.Match[str]) -> str:
         content = match[1].encode()
+        if content in codes:
+            return ""
+        codes.add(content)
         return f'<script defer src="{keep(f"explorer-{_digest(content)}.js", content)}"></script>'
 
     def still(match: re.Match[str]) -> str:
@@ -57,8 +63,8 @@ def move_out(app: Sphinx, doctree: nodes.document, page: str) -> None:
     widgets = [node for node in raw if '<div class="vae-explorer">' in node.astext()]
     for index, node in enumerate(widgets):
         text = node.astext()
-        if index:  # the page's first widget has them
-            text = _CODE.sub("", _STYLE.sub("", text))
+        if index:  # the page's first widget has it
+            text = _STYLE.sub("", text)
         text = _STILL.sub(still, _CODE.sub(code, _NETWORK.sub(network, text)))
         node.replace_self(nodes.raw("", text, format="html"))
 

@@ -1,5 +1,6 @@
 """The explorer: the fitted networks at work in the reader's browser."""
 
+from vae_nb.explorer.small_vae import playground, record
 from vae_nb.explorer.widgets import (
     LiveWidget,
     beta_slider,
@@ -22,6 +23,8 @@ __all__ = [
     "judge",
     "judge_key",
     "latent_pad",
+    "playground",
+    "record",
     "telling_codes",
     "translator",
 ]

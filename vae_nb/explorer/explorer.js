@@ -13,14 +13,14 @@
   const networks = globalThis.vaeNetworks;
   const { SIDE, bytes, squaredError } = networks;
 
-  // --- Networks by digest ---
+  // --- Networks, and other large parts, by digest ---
 
   // They are in the page (a notebook) or in a file beside it (the book); either way they are read
   // when they are first needed.
   const loading = new Map();
   const waiting = new Map();
 
-  function load(digest) {
+  function loadPart(digest) {
     if (!loading.has(digest)) {
       const holder = document.querySelector(`script[data-model="${digest}"]`);
       const source = holder.dataset.file;
@@ -32,12 +32,19 @@
             document.head.append(script);
           })
         : Promise.resolve(JSON.parse(holder.textContent));
-      loading.set(digest, arrival.then(networks.unpack));
+      loading.set(digest, arrival);
     }
     return loading.get(digest);
   }
 
-  // A file of weights calls this.
+  const unpacked = new Map();
+
+  function load(digest) {
+    if (!unpacked.has(digest)) unpacked.set(digest, loadPart(digest).then(networks.unpack));
+    return unpacked.get(digest);
+  }
+
+  // A file of weights, or of other data, calls this.
   const receive = (digest, exported) => waiting.get(digest)(exported);
 
   // --- Elements that the widgets share ---
@@ -1017,6 +1024,7 @@
   function start() {
     for (const root of document.querySelectorAll(".vae-explorer:not(.is-live)")) {
       const spec = JSON.parse(root.querySelector("script[type='application/json']").textContent);
+      if (!widgets[spec.widget]) continue; // its script comes after this one, and starts it
       root.classList.add("is-live");
       // The keys are the widget's own: JupyterLab would move or insert cells by them.
       root.addEventListener("keydown", (event) => event.stopPropagation());
@@ -1024,6 +1032,10 @@
     }
   }
 
-  globalThis.vaeExplorer = { start, receive, load, cohensKappa, translated };
+  // For widgets with a script of their own.
+  const tools = { SIDE, bytes, box, button, choice, element, fixed, guarded, later, loadPart, slider };
+  Object.assign(tools, { speaker, whenNear });
+
+  globalThis.vaeExplorer = { start, receive, load, cohensKappa, translated, widgets, tools };
   start();
 })();

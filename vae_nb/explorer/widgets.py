@@ -47,13 +47,14 @@ class LiveWidget:
     As the last line of a cell it shows itself. ``spec`` is what the script needs but the networks,
     ``networks`` are their JSON, by digest; both end up in one HTML output. Without a figure it has
     neither number nor caption, and nothing stands in for it. ``in_print`` is what the caption says
-    of the figure, where only that is seen.
+    of the figure, where only that is seen. ``code`` is a script of its own, run after that of all.
     """
 
     figure: LiveFigure | None
     spec: dict[str, Any]
     networks: dict[str, str] = dataclasses.field(default_factory=dict)
     in_print: str = ""
+    code: str = ""
 
     def html(self) -> str:
         """The whole widget as HTML: style, stand-in, description, networks, script."""
@@ -63,11 +64,14 @@ class LiveWidget:
             for digest, network in self.networks.items()
         )
         spec = json.dumps(self.spec).replace("<", "\\u003c")  # a label must not end the script
+        scripts = "\n".join(
+            f'<script class="vae-code">{code}</script>' for code in (script(), self.code) if code
+        )
         return (
-            f'<div class="vae-explorer">\n<style>{_packaged("explorer.css")}</style>\n{still}'
+            f'<div class="vae-explorer">\n<style>{packaged("explorer.css")}</style>\n{still}'
             '<div class="vae-widget"></div>\n'
             f'<script type="application/json">{spec}</script>\n'
-            f'{networks}<script class="vae-code">{script()}</script>\n</div>'
+            f"{networks}{scripts}\n</div>"
         )
 
     def _still(self) -> str:
@@ -98,11 +102,12 @@ class LiveWidget:
 
 def script() -> str:
     """The explorer's JavaScript, one piece for all widgets."""
-    return _packaged("networks.js") + _packaged("explorer.js")
+    return packaged("networks.js") + packaged("explorer.js")
 
 
 @functools.cache
-def _packaged(name: str) -> str:
+def packaged(name: str) -> str:
+    """The text of a script or style sheet of the explorer."""
     return resources.files("vae_nb.explorer").joinpath(name).read_text(encoding="utf-8")
 
 
