@@ -357,7 +357,7 @@ def test_a_hand_in_is_all_notebooks_that_were_worked_on_with_their_outputs(tmp_p
     sources = [cell.source for cell in merged.cells if "hand-in" not in cell.source]
     assert sources == [cell.source for each in (first, second) for cell in each.cells]
     assert merged.cells[2].outputs[0].text == "42\n"
-    assert merged.cells[0].source.endswith("*one.ipynb*")
+    assert merged.cells[0].source.endswith("`one.ipynb`")
     before = paths[0].read_bytes()
     assert main(["handin", *map(str, paths), "--output", str(paths[0])]) == 1
     assert "is one of the notebooks; name another file" in capsys.readouterr().err

@@ -123,11 +123,12 @@ def test_a_sweep_that_was_stopped_resumes(rows_made, tmp_path, monkeypatch, caps
 
 def test_archived_rows_of_todays_code_are_taken_and_others_made(tmp_path, monkeypatch):
     monkeypatch.setenv("VAE_NB_CACHE", str(tmp_path))
-    monkeypatch.setattr(sweep, "row", lambda recipe: {"of": recipe.seed})
+    monkeypatch.setattr(sweep, "row", lambda recipe: {"recipe": recipe.as_dict()})
     known, new = recipe("ae", seed=0), recipe("ae", seed=1000)
     assert sweep.unfinished([known, new]) == [new]
     archived, made = sweep.sweep([known, new])
-    assert archived in json.loads(archive.ARCHIVE.read_text())["runs"] and made == {"of": 1000}
+    assert archived in json.loads(archive.ARCHIVE.read_text())["runs"]
+    assert made == {"recipe": new.as_dict()}
     stale = archive.read().alike(known)
     monkeypatch.setattr(archive, "stale", lambda rows: stale)
     sweep._archived.cache_clear()
