@@ -259,6 +259,12 @@ def samples(
     )
 
 
+def nearest(samples: Tensor, images: Tensor, name: str, finding: str) -> LiveFigure:
+    """Samples ``(n, 1, 28, 28)`` over the training image that is nearest to each."""
+    rows = {"sample": samples, "nearest": images}
+    return _image_rows(rows, name, "nearest", count=len(samples), finding=finding)
+
+
 def interpolations(
     rows: Mapping[str, Tensor], name: str = "interpolations", strokes: Mapping[str, Estimate] = {}
 ) -> LiveFigure:
@@ -583,6 +589,16 @@ def noise_curves(series: Sequence[Series], name: str, finding: str) -> LiveFigur
     axes.set(xlabel="noise, in standard deviations of each latent", ylabel="accuracy, %")
     _legend_outside(axes)
     return _live(figure, name, "noise_curves", labels=NOISE_LABELS, finding=finding)
+
+
+@_styled
+def bounds(by_k: Mapping[int, Estimate], name: str, finding: str) -> LiveFigure:
+    """The bound of a log-likelihood, in nats, against the number of importance samples."""
+    figure, axes = _plot(2.6)
+    _line(axes, Series("", {float(k): each for k, each in by_k.items()}), list(by_k))
+    axes.set(xlabel="importance samples k", ylabel="bound, nats", xscale="log")
+    _ticks(axes, list(by_k))
+    return _live(figure, name, "bounds", ks=list(by_k), finding=finding)
 
 
 # --- Shared by the figures ---

@@ -121,7 +121,7 @@ def train(
     ``bfloat16`` computes the network's products in that precision: faster where the processor has
     it. Raises :class:`ValueError` for a number of samples or epochs below 1.
     """
-    _require_positive(samples=samples, epochs=epochs)
+    require_positive(samples=samples, epochs=epochs)
     _require_grey(images)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -161,7 +161,7 @@ def log_likelihood(
     ``pixels`` is ``(n, 1, 28, 28)``, zeros and ones; ``rows`` is how many codes are decoded at
     once. Raises :class:`ValueError` for pixels that are not binarised, and for no samples.
     """
-    _require_positive(samples=samples)
+    require_positive(samples=samples)
     _require_binarised(pixels)
     generator = torch.Generator().manual_seed(seed)
     images = max(1, rows // samples)
@@ -184,7 +184,9 @@ def log_likelihood(
     return torch.cat(found)
 
 
-def _log_bernoulli_of_codes(decoder: nn.Sequential, pixels: Tensor, codes: Tensor, k: int) -> Tensor:
+def _log_bernoulli_of_codes(
+    decoder: nn.Sequential, pixels: Tensor, codes: Tensor, k: int
+) -> Tensor:
     """log p(x|z), ``(k, B)``, without a pixel's own logarithm: a third of the time of the above.
 
     ``sum log(1 + e^l) = sum max(l, 0) + log prod (1 + e^-|l|)``, and 16 factors of at most 2 are far
@@ -201,7 +203,8 @@ def _log_bernoulli_of_codes(decoder: nn.Sequential, pixels: Tensor, codes: Tenso
     return inked - positive - product.log_().sum(-1)
 
 
-def _require_positive(**values: int) -> None:
+def require_positive(**values: Any) -> None:
+    """Raise :class:`ValueError` that names the first value which is no whole number from 1."""
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(
