@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 from sklearn.decomposition import PCA
-from toys import noise
 from torch import nn
+from toys import noise
 
 from vae_nb import likelihood
 from vae_nb.models import Posterior

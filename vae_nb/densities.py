@@ -294,12 +294,11 @@ class Repair:
         return decode(self.run, codes)
 
 
-def repair(run: Run, name: str, seed: int | None = None) -> Repair:
-    """A density fitted to the codes of the run's training images; see :func:`fit`."""
-    seed = run.recipe.seed if seed is None else seed
+def repair(run: Run, name: str) -> Repair:
+    """A density fitted to the codes of the run's training images by its seed; see :func:`fit`."""
     start = time.perf_counter()
-    codes = sampled_codes(run, run.dataset.train_images, seed)
-    sampler = fit(name, codes, seed)
+    codes = sampled_codes(run, run.dataset.train_images, run.recipe.seed)
+    sampler = fit(name, codes, run.recipe.seed)
     return Repair(run, name, sampler, time.perf_counter() - start)
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vae_nb.models import PIXELS, Posterior, sample_prior
+from vae_nb.models import PIXELS, Posterior
 from vae_nb.objective import kl_divergence
 from vae_nb.optim import Optimiser
 
@@ -187,9 +187,9 @@ def log_likelihood(
 def _log_bernoulli_of_codes(
     decoder: nn.Sequential, pixels: Tensor, codes: Tensor, k: int
 ) -> Tensor:
-    """log p(x|z), ``(k, B)``, without a pixel's own logarithm: a third of the time of the above.
+    """log p(x|z), ``(k, B)``, without a logarithm for each pixel: a third of the time.
 
-    ``sum log(1 + e^l) = sum max(l, 0) + log prod (1 + e^-|l|)``, and 16 factors of at most 2 are far
+    ``sum log(1 + e^l) = sum max(l, 0) + log prod (1 + e^-|l|)``; 16 factors of at most 2 are far
     from any overflow.
     """
     hidden = decoder[:-1](codes)
