@@ -8,6 +8,8 @@ import toys
 from sklearn.mixture import GaussianMixture
 
 from vae_nb import densities, metrics
+from vae_nb.metrics.intervals import Estimate, exactly
+from vae_nb.report import repairs
 
 TRAINED = ("second_vae", "flow")
 
@@ -25,6 +27,7 @@ def codes() -> torch.Tensor:
 def test_a_density_has_mean_and_covariance_of_the_codes(name, codes, monkeypatch):
     monkeypatch.setattr(densities, "CLUSTERS", 20)
     monkeypatch.setattr(densities, "HIDDEN", 64)
+    monkeypatch.setattr(densities, "BATCH", 100)
     drawn = densities.fit(name, codes, seed=3)(20_000, 1)
     assert drawn.shape == (20_000, 4)
     spread = codes.std(0)
@@ -42,7 +45,8 @@ def likelihood_ratio(drawn: torch.Tensor, codes: torch.Tensor) -> float:
 
 def test_all_but_one_gaussian_keep_clusters_apart(codes, monkeypatch):
     monkeypatch.setattr(densities, "CLUSTERS", 20)
-    monkeypatch.setattr(densities, "HIDDEN", 128)
+    monkeypatch.setattr(densities, "HIDDEN", 64)
+    monkeypatch.setattr(densities, "BATCH", 100)
     gaps = {
         name: likelihood_ratio(densities.fit(name, codes, seed=0)(4000, 0), codes)
         for name in ("gaussian", "mixture_10", "clusters", "flow")
@@ -111,3 +115,47 @@ def test_the_archive_has_every_measure_of_each_row():
         for row in by_density.values():
             assert set(row["measured"]) == set(densities.SHOWN) and row["seconds"] >= 0
             assert all(each.low <= each.value <= each.high for each in row["measured"].values())
+
+
+# --- what the page says of them ---
+
+
+def archive(fid: float, recall: float) -> dict:
+    def measured(fid: float, recall: float) -> dict[str, Estimate]:
+        numbers = dict.fromkeys(densities.SHOWN, exactly(0.9))
+        return numbers | {"fid_prior": exactly(fid), "recall_prior": exactly(recall)}
+
+    rows = {"prior": (500, 0.1), "clusters": (fid, recall), repairs.OWN: (1.5, 0.97)}
+    return {"ae": {k: {"measured": measured(*v), "seconds": 5.0} for k, v in rows.items()}}
+
+
+@pytest.mark.parametrize(
+    ("fid", "recall", "said"),
+    [
+        (4.5, 0.80, "1,000 local Gaussians reaches both"),
+        (4.5, 0.70, "No repair reaches both: the FID is low enough for 1,000 local Gaussians"),
+        (7.5, 0.80, "No repair reaches that FID"),
+    ],
+)
+def test_the_page_says_whether_a_repair_reaches_what_was_asked_for(fid, recall, said, monkeypatch):
+    rows = archive(fid, recall)
+    monkeypatch.setattr(densities, "archived", lambda: rows)
+    real = {"recall_prior": exactly(0.88)}
+    assert said in " ".join(repairs.best("ae", real).split())
+    assert "have 1.5" in repairs.best("ae", real)
+    lines = repairs.repairs_table("ae", rows["ae"]["prior"]["measured"]).splitlines()
+    assert [line.split(" | ")[0].strip("| ") for line in lines[2:]] == [
+        "N(0, I) (the report)",
+        "1,000 local Gaussians (ours)",
+        "held-out images’ own codes",
+        "real images",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("share", "said"), [(1.0, "no nearer"), (0.95, "slightly nearer"), (0.8, "part of what looks")]
+)
+def test_the_page_says_whether_samples_are_copies(share, said, monkeypatch):
+    rows = archive(5, 0.8)
+    monkeypatch.setattr(densities, "archived", lambda: rows)
+    assert said in repairs.memory({"novelty_prior": exactly(0.9 * share)})

@@ -14,6 +14,7 @@ from toys import noise
 
 from vae_nb import likelihood
 from vae_nb.models import Posterior
+from vae_nb.report import published
 
 
 class LinearGaussian:
@@ -178,3 +179,31 @@ def test_bad_input_is_one_clear_line(call, message):
     with pytest.raises(ValueError) as caught:
         call(torch.full((2, 1, 28, 28), 0.25))
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+# --- the table ---
+
+
+def row(k: int, seed: int, nats: float, **changes) -> dict:
+    made = {"k": k, "seed": seed, "epochs": 60, "continued": None, "cpu_seconds": 100.0 + seed}
+    found = {"log_likelihood": [nats, nats - 0.5, nats + 0.5], "active_units": 19}
+    return made | found | {"images": 10_000, "samples": 5000} | changes
+
+
+def test_the_table_has_ours_beside_the_published_and_says_what_is_missing():
+    rows = [row(1, 0, -87.0), row(1, 1, -87.4), row(5, 0, -85.0, continued="1:0")]
+    vae, iwae, last = published.likelihood_table(rows).splitlines()[2:]
+    assert vae.startswith("| VAE, k = 1 | -86.76 | 19 | -87.20 [-89.74, -84.66] | 19, 19 | 2 |")
+    assert "| -85.54 | 22 | -85.00 [-85.50, -84.50] | 19 | 1 |" in iwae  # over images: one seed
+    assert last.startswith("| IWAE, k = 50 | -84.78 | 25 | – |")
+    text = published.difference(rows)
+    assert "For k = 1 ours is 0.44 nats below the published value after 60 passes" in text
+    assert "For k = 5 ours is 0.54 nats above" in text and "from the network of k = 1" in text
+    assert "with one seed" in text and "Not trained for this table yet: k = 50." in text
+
+
+def test_the_archive_of_rows_is_whole():
+    for each in published.archived():
+        low, high = each["log_likelihood"][1:]
+        assert low < each["log_likelihood"][0] < high and each["elbo"] < high
+        assert set(each) >= set(row(1, 0, 0.0))

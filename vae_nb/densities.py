@@ -32,7 +32,7 @@ from vae_nb.runs import Run
 
 Sampler = Callable[[int, int], Tensor]  # of a count and a seed: codes (count, M)
 CLUSTERS, STRENGTH = 1000, 30  # local Gaussians; codes that the covariance of all counts for
-HIDDEN, EPOCHS, BATCH = 512, 40, 500  # of the second VAE and of the flow
+HIDDEN, EPOCHS, BATCH = 256, 30, 500  # of the second VAE and of the flow
 STEPS = 20  # of the flow's path from noise to code, two evaluations each
 # What a page shows of each: the names of metrics, which are those of samples from the prior.
 SHOWN = (
@@ -197,7 +197,8 @@ class Flow(nn.Module):
         self.frequencies = math.pi * torch.arange(1, frequencies + 1)
         self.encoder = nn.Linear(latents + 2 * frequencies, hidden)
         blocks = [
-            nn.Sequential(nn.LayerNorm(hidden), _layers(hidden, hidden, hidden)) for _ in range(2)
+            nn.Sequential(nn.LayerNorm(hidden), *_layers(hidden, hidden, hidden)[:-2])
+            for _ in range(2)
         ]
         self.blocks, self.decoder = nn.ModuleList(blocks), nn.Linear(hidden, latents)
 
@@ -241,7 +242,8 @@ def _network(make: Callable[[int], Any], codes: Tensor, seed: int) -> Sampler:
         torch.manual_seed(seed)
         network = make(codes.shape[1])
     generator = torch.Generator().manual_seed(seed)
-    optimiser = Optimiser(network, "muon", 1e-3, "linear", EPOCHS * math.ceil(len(white) / BATCH))
+    steps = EPOCHS * math.ceil(len(white) / BATCH)
+    optimiser = Optimiser(network, "adam", 2e-3, "linear", steps)
     for _ in range(EPOCHS):
         for batch in torch.randperm(len(white), generator=generator).split(BATCH):
             loss = network.loss(white[batch], generator)
