@@ -138,14 +138,13 @@ def test_the_bound_rises_with_k_and_one_sample_is_the_elbo_on_average(noise):
     assert (likelihood.bound(weights) > closed).all()
 
 
-def test_training_raises_the_bound_and_a_network_goes_on(mnist, monkeypatch):
+def test_training_raises_the_bound_and_a_network_goes_on(mnist):
     images, bounds = mnist.train_images[:1000], []
-    monkeypatch.setattr(likelihood, "BATCH", 20)
 
     def kept(epoch, model, value):
         bounds.append(value)
 
-    model = likelihood.train(images, 1, 6, seed=1, on_epoch=kept)
+    model = likelihood.train(images, 1, 6, seed=1, on_epoch=kept, batch_size=20)
     assert len(bounds) == 6 and bounds[-1] > bounds[0] + 15
     further = likelihood.train(images, 3, 1, seed=1, start=model, on_epoch=kept)
     assert further is model and bounds[-1] > bounds[0] + 15

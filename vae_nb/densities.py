@@ -268,7 +268,7 @@ DENSITIES = {
         f"mixture_{count}": Density(f"mixture of {count}", "{cite:t}`ghosh2020`", _mixture(count))
         for count in (10, 100, 300)
     },
-    "clusters": Density(f"{CLUSTERS:,} local Gaussians", "ours", _clusters),
+    "clusters": Density("local Gaussians", "ours", _clusters),
     "second_vae": Density(
         "a second VAE", "{cite:t}`daiwipf2019`", functools.partial(_network, SecondVAE)
     ),

@@ -592,13 +592,14 @@ def noise_curves(series: Sequence[Series], name: str, finding: str) -> LiveFigur
 
 
 @_styled
-def bounds(by_k: Mapping[int, Estimate], name: str, finding: str) -> LiveFigure:
-    """The bound of a log-likelihood, in nats, against the number of importance samples."""
+def bounds(gains: Mapping[int, Estimate], name: str, finding: str) -> LiveFigure:
+    """How far the bound of k importance samples is above the ELBO, in nats, against k."""
     figure, axes = _plot(2.6)
-    _line(axes, Series("", {float(k): each for k, each in by_k.items()}), list(by_k))
-    axes.set(xlabel="importance samples k", ylabel="bound, nats", xscale="log")
-    _ticks(axes, list(by_k))
-    return _live(figure, name, "bounds", ks=list(by_k), finding=finding)
+    _line(axes, Series("", {float(k): each for k, each in gains.items()}), list(gains))
+    axes.axhline(0, color=INK, linewidth=0.8)
+    axes.set(xlabel="importance samples k", ylabel="above the ELBO, nats", xscale="log")
+    _ticks(axes, list(gains))
+    return _live(figure, name, "bounds", ks=list(gains), finding=finding)
 
 
 # --- Shared by the figures ---

@@ -112,6 +112,7 @@ def train(
     start: BernoulliVAE | None = None,
     on_epoch: Callable[[int, BernoulliVAE, float], object] = lambda *_: None,
     bfloat16: bool = False,
+    batch_size: int = BATCH,
 ) -> BernoulliVAE:
     """A network fitted to grey ``images`` ``(n, 1, 28, 28)``, binarised anew at each draw.
 
@@ -130,11 +131,11 @@ def train(
         mean = images.flatten(1).mean(0).clamp(1e-3, 1 - 1e-3)
         model.decoder[-1].bias.data = mean.logit()
     generator = torch.Generator().manual_seed(seed)
-    steps = math.ceil(len(images) / BATCH) * epochs
+    steps = math.ceil(len(images) / batch_size) * epochs
     optimiser = Optimiser(model, "muon", LEARNING_RATE, "linear", steps)
     for epoch in range(epochs):
         total = 0.0
-        for batch in torch.randperm(len(images), generator=generator).split(BATCH):
+        for batch in torch.randperm(len(images), generator=generator).split(batch_size):
             pixels = binarised(images[batch], generator)
             noise = torch.randn(samples, len(batch), model.latent_dim, generator=generator)
             with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):

@@ -71,8 +71,7 @@ def difference(rows: list[dict[str, Any]]) -> str:
     )
 
 
-def bounds(by_k: Mapping[int, Estimate], elbo: float) -> str:
-    """How the bound of one network rises with the number of samples."""
-    (_, one), *_, (k, many) = by_k.items()
-    gain = many.value - one.value
-    return templates.macro("published.md", "bounds", k=k, one=one, many=many, own=gain, elbo=elbo)
+def bounds(gains: Mapping[int, Estimate], elbo: float) -> str:
+    """How far the bound of the most samples is above the ELBO of the same network."""
+    k = max(gains)
+    return templates.macro("published.md", "bounds", k=k, gain=gains[k], elbo=elbo)

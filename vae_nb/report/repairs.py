@@ -12,7 +12,7 @@ from vae_nb.report import tables, templates
 from vae_nb.report.templates import shown
 
 MODELS = {"ae": "AE", "learned": "β learned", "0.01": "β = 0.01", "0.1": "β = 0.1"}
-OWN = "own_codes"
+OWN, REAL = "own_codes", "real"  # rows that are no density
 TARGET_FID, TARGET_RECALL = 5.0, 0.1  # at most, and at most so far below real images
 COPIES, NEAR = 0.9, 0.97  # of the distance of copied held-out images
 BLURRED = 10.0  # FID of its own codes above which a decoder is called the limit
@@ -24,8 +24,9 @@ def _text(macro: str, **facts: Any) -> str:
 
 
 def title(name: str) -> str:
-    """What tables call a density."""
-    return "held-out images’ own codes" if name == OWN else densities.DENSITIES[name].title
+    """What tables call a row."""
+    names = {OWN: "held-out images’ own codes", REAL: "real images"}
+    return names.get(name) or densities.DENSITIES[name].title
 
 
 def answer(prior: Numbers, repaired: Numbers, density: str, noun: str) -> str:
@@ -34,20 +35,17 @@ def answer(prior: Numbers, repaired: Numbers, density: str, noun: str) -> str:
     return _text("answer", title=title(density), noun=noun, **facts)
 
 
-def repairs_table(model: str, real: Numbers) -> str:
+def repairs_table(model: str) -> str:
     """Every archived density of one model, a row each, and real images in the last one."""
     rows = []
-    for name in (*densities.DENSITIES, OWN):
+    for name in (*densities.DENSITIES, OWN, REAL):
         if row := densities.archived()[model].get(name):
-            seconds = f"{row['seconds']:.0f}" if name not in ("prior", OWN) else "–"
-            source = "" if name == OWN else f" ({densities.DENSITIES[name].source})"
-            rows.append([title(name) + source, *_cells(row["measured"]), seconds])
-    rows.append(["real images", *_cells(real), "–"])
+            density = densities.DENSITIES.get(name)
+            seconds = f"{row['seconds']:.0f}" if density and name != "prior" else "–"
+            source = f" ({density.source})" if density else ""
+            cells = [tables.cell(row["measured"], each) for each in densities.SHOWN]
+            rows.append([title(name) + source, *cells, seconds])
     return tables.markdown(["codes from", *_HEADS, "seconds"], rows, "l" + "r" * (len(_HEADS) + 1))
-
-
-def _cells(numbers: Numbers) -> list[str]:
-    return [tables.cell(numbers, name) for name in densities.SHOWN]
 
 
 def fids_table() -> str:
@@ -65,9 +63,11 @@ def fids_table() -> str:
     return tables.markdown(["FID, codes from", *archived], rows, "l" + "r" * len(archived))
 
 
-def best(model: str, real: Numbers) -> str:
+def best(model: str) -> str:
     """Which archived density is best by FID, and whether one reaches what was asked for."""
-    rows = {k: row for k, row in densities.archived()[model].items() if k != OWN}
+    archived = densities.archived()[model]
+    real = archived[REAL]["measured"]
+    rows = {name: row for name, row in archived.items() if name in densities.DENSITIES}
     least = min(rows, key=lambda name: rows[name]["measured"]["fid_prior"].value)
     near = [k for k, row in rows.items() if row["measured"]["fid_prior"].value <= TARGET_FID]
     recalls = {k: rows[k]["measured"]["recall_prior"] for k in near}
@@ -83,7 +83,7 @@ def best(model: str, real: Numbers) -> str:
         reached=[title(k) for k, recall in recalls.items() if recall.value >= floor],
         near=[title(k) for k in near],
         seconds=rows[least]["seconds"],
-        own=shown(densities.archived()[model][OWN]["measured"]),
+        own=shown(archived[OWN]["measured"]),
     )
 
 
