@@ -35,11 +35,15 @@ def answer(prior: Numbers, repaired: Numbers, density: str, noun: str) -> str:
     return _text("answer", title=title(density), noun=noun, **facts)
 
 
+def _rows(model: str) -> Mapping[str, Any]:
+    return densities.archived().get(model, {})
+
+
 def repairs_table(model: str) -> str:
     """Every archived density of one model, a row each, and real images in the last one."""
     rows = []
     for name in (*densities.DENSITIES, OWN, REAL):
-        if row := densities.archived()[model].get(name):
+        if row := _rows(model).get(name):
             density = densities.DENSITIES.get(name)
             seconds = f"{row['seconds']:.0f}" if density and name != "prior" else "–"
             source = f" ({density.source})" if density else ""
@@ -65,7 +69,9 @@ def fids_table() -> str:
 
 def best(model: str) -> str:
     """Which archived density is best by FID, and whether one reaches what was asked for."""
-    archived = densities.archived()[model]
+    archived = _rows(model)
+    if not {OWN, REAL} < archived.keys():
+        return _text("missing")
     real = archived[REAL]["measured"]
     rows = {name: row for name, row in archived.items() if name in densities.DENSITIES}
     least = min(rows, key=lambda name: rows[name]["measured"]["fid_prior"].value)
@@ -94,15 +100,17 @@ def decoders() -> str:
         for key, rows in densities.archived().items()
         if OWN in rows
     }
+    if not limits:
+        return _text("missing")
     blurred = [label for label, row in limits.items() if row["fid_prior"].value > BLURRED]
     return _text("decoders", limits=limits, blurred=blurred)
 
 
 def memory(measured: Numbers) -> str:
     """Whether samples are nearer to training images than copied held-out images are."""
-    own = densities.archived()["ae"][OWN]["measured"]["novelty_prior"]
-    sample = measured["novelty_prior"]
-    facts = shown({"novelty_prior": sample}), shown({"novelty_prior": own})
-    share = sample.value / own.value
-    both = {"sample": facts[0]["novelty_prior"], "own": facts[1]["novelty_prior"]}
-    return _text("memory", **both, copies=share < COPIES, near=share < NEAR)
+    sample, own = measured["novelty_prior"], _rows("ae").get(OWN)
+    copied = own["measured"]["novelty_prior"] if own else None
+    share = sample.value / (copied.value if copied else 1)
+    facts = shown({"novelty_prior": sample})["novelty_prior"]
+    of_copied = copied and shown({"novelty_prior": copied})["novelty_prior"]
+    return _text("memory", sample=facts, own=of_copied, copies=share < COPIES, near=share < NEAR)
