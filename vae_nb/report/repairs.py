@@ -96,9 +96,9 @@ def best(model: str) -> str:
 def decoders() -> str:
     """What each decoder makes of the held-out images' own codes."""
     limits: dict[str, Mapping[str, Any]] = {
-        MODELS[key]: shown(rows[OWN]["measured"])
-        for key, rows in densities.archived().items()
-        if OWN in rows
+        label: shown(_rows(key)[OWN]["measured"])
+        for key, label in MODELS.items()
+        if OWN in _rows(key)
     }
     if not limits:
         return _text("missing")
