@@ -44,13 +44,12 @@ ARCHIVE = Path(__file__).with_name("densities.json")
 
 @dataclasses.dataclass(frozen=True)
 class Density:
-    """A density: its title, its source (MyST), and how it is fitted to codes ``(n, M)``.
+    """A density: its title, and how it is fitted to codes ``(n, M)``.
 
     ``fit`` takes codes in units of their spread and a seed, and returns a :data:`Sampler`.
     """
 
     title: str
-    source: str
     fit: Callable[[Tensor, int], Sampler]
 
 
@@ -262,17 +261,15 @@ def _network(make: Callable[[int], Any], codes: Tensor, seed: int) -> Sampler:
 
 
 DENSITIES = {
-    "prior": Density("N(0, I)", "the report", _prior),
-    "gaussian": Density("one Gaussian", "{cite:t}`ghosh2020`", _mixture(1)),
+    "prior": Density("N(0, I)", _prior),
+    "gaussian": Density("one Gaussian", _mixture(1)),
     **{
-        f"mixture_{count}": Density(f"mixture of {count}", "{cite:t}`ghosh2020`", _mixture(count))
+        f"mixture_{count}": Density(f"mixture of {count}", _mixture(count))
         for count in (10, 100, 300)
     },
-    "clusters": Density("local Gaussians", "ours", _clusters),
-    "second_vae": Density(
-        "a second VAE", "{cite:t}`daiwipf2019`", functools.partial(_network, SecondVAE)
-    ),
-    "flow": Density("a flow", "{cite:t}`lipman2023`", functools.partial(_network, Flow)),
+    "clusters": Density("local Gaussians", _clusters),
+    "second_vae": Density("a second VAE", functools.partial(_network, SecondVAE)),
+    "flow": Density("a flow", functools.partial(_network, Flow)),
 }
 
 

@@ -46,9 +46,8 @@ def repairs_table(model: str) -> str:
         if row := _rows(model).get(name):
             density = densities.DENSITIES.get(name)
             seconds = f"{row['seconds']:.0f}" if density and name != "prior" else "–"
-            source = f" ({density.source})" if density else ""
             cells = [tables.cell(row["measured"], each) for each in densities.SHOWN]
-            rows.append([title(name) + source, *cells, seconds])
+            rows.append([title(name), *cells, seconds])
     return tables.markdown(["codes from", *_HEADS, "seconds"], rows, "l" + "r" * (len(_HEADS) + 1))
 
 
@@ -90,6 +89,7 @@ def best(model: str) -> str:
         near=[title(k) for k in near],
         seconds=rows[least]["seconds"],
         own=shown(archived[OWN]["measured"]),
+        missing=[title(name) for name in densities.DENSITIES if name not in archived],
     )
 
 
