@@ -178,6 +178,10 @@ def test_papermill_runs_a_chapter_from_any_folder_with_any_beta(tmp_path, small_
         ("representations", "compared", 0.1, "compared = 0.1"),
         ("every_beta", "beta", 0.0, "beta = 0.0"),
         ("every_beta", "beta", 11, "beta = 11"),
+        ("better_samples", "density", "copula", "density = 'copula'"),
+        ("better_samples", "beta", -1, "beta = -1"),
+        ("likelihood", "samples", 0, "samples = 0"),
+        ("likelihood", "seed", -1, "seed = -1"),
     ],
 )
 def test_a_bad_parameter_stops_a_chapter_before_it_trains(

@@ -161,6 +161,7 @@ LAYERS = (
         "training",
     ),
     *("progress", "runs", "parameters", "metrics", "thumbnails", "archive", "figures", "explorer"),
+    *("likelihood", "densities"),
     *("report", "commands", "__main__"),
 )
 

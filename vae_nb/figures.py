@@ -283,6 +283,12 @@ def samples(
     )
 
 
+def nearest(samples: Tensor, images: Tensor, name: str, finding: str) -> LiveFigure:
+    """Samples ``(n, 1, 28, 28)`` over the training image that is nearest to each."""
+    rows = {"sample": samples, "nearest": images}
+    return _image_rows(rows, name, "nearest", count=len(samples), finding=finding)
+
+
 def interpolations(
     rows: Mapping[str, Tensor], name: str = "interpolations", strokes: Mapping[str, Estimate] = {}
 ) -> LiveFigure:
@@ -629,6 +635,17 @@ def noise_curves(series: Sequence[Series], name: str, finding: str) -> LiveFigur
     axes.set(xlabel="noise, in standard deviations of each latent", ylabel="accuracy, %")
     _legend_outside(axes)
     return _live(figure, name, "noise_curves", labels=NOISE_LABELS, finding=finding)
+
+
+@_styled
+def bounds(gains: Mapping[int, Estimate], name: str, finding: str) -> LiveFigure:
+    """How far the bound of k importance samples is above the ELBO, in nats, against k."""
+    figure, axes = _plot(2.6)
+    _line(axes, Series("", {float(k): each for k, each in gains.items()}), list(gains))
+    axes.axhline(0, color=INK, linewidth=0.8)
+    axes.set(xlabel="importance samples k", ylabel="above the ELBO, nats", xscale="log")
+    _ticks(axes, list(gains))
+    return _live(figure, name, "bounds", ks=list(gains), finding=finding)
 
 
 # --- Shared by the figures ---

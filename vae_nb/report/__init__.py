@@ -19,6 +19,8 @@ from vae_nb.report import (
     q6_probes,
     templates,
 )
+from vae_nb.report import published as published
+from vae_nb.report import repairs as repairs
 from vae_nb.report import tables as tables
 from vae_nb.report.display import publish as publish
 from vae_nb.report.display import show, show_basis, show_figure, show_table

@@ -1,0 +1,160 @@
+"""Densities of codes: what they draw, against distributions that are known."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import toys
+from sklearn.mixture import GaussianMixture
+
+from vae_nb import densities, metrics
+from vae_nb.metrics.intervals import Estimate, exactly
+from vae_nb.models import sampled_codes
+from vae_nb.report import repairs
+
+TRAINED = ("second_vae", "flow")
+
+
+@pytest.fixture(scope="module")
+def codes() -> torch.Tensor:
+    """Two far clusters in four dimensions, the second three times as often, off the origin."""
+    noise = toys.noise(4000, 4)
+    mixing = torch.tensor([[1.0, 0.8, 0, 0], [0, 0.5, 0, 0], [0, 0, 0.3, 0], [0, 0, 0, 1]])
+    centres = torch.where(torch.arange(4000)[:, None] % 4 > 0, 6.0, -6.0)
+    return noise @ mixing + centres + 20
+
+
+@pytest.mark.parametrize("name", [name for name in densities.DENSITIES if name != "prior"])
+def test_a_density_has_mean_and_covariance_of_the_codes(name, codes, monkeypatch):
+    monkeypatch.setattr(densities, "CLUSTERS", 20)
+    monkeypatch.setattr(densities, "HIDDEN", 64)
+    monkeypatch.setattr(densities, "BATCH", 100)
+    drawn = densities.fit(name, codes, seed=3)(20_000, 1)
+    assert drawn.shape == (20_000, 4)
+    spread = codes.std(0)
+    loose = 3 if name in TRAINED else 1
+    assert ((drawn.mean(0) - codes.mean(0)) / spread).abs().max() < 0.06 * loose
+    gap = (torch.cov(drawn.T) - torch.cov(codes.T)) / spread.outer(spread)
+    assert gap.abs().max() < 0.1 * loose
+
+
+def likelihood_ratio(drawn: torch.Tensor, codes: torch.Tensor) -> float:
+    """How much less likely the draws are than codes, in nats, by scikit-learn's own mixture."""
+    judge = GaussianMixture(2, random_state=0).fit(codes.numpy())
+    return judge.score(codes.numpy()) - judge.score(drawn.numpy())
+
+
+def test_all_but_one_gaussian_keep_clusters_apart(codes, monkeypatch):
+    monkeypatch.setattr(densities, "CLUSTERS", 20)
+    monkeypatch.setattr(densities, "HIDDEN", 64)
+    monkeypatch.setattr(densities, "BATCH", 100)
+    gaps = {
+        name: likelihood_ratio(densities.fit(name, codes, seed=0)(4000, 0), codes)
+        for name in ("gaussian", "mixture_10", "clusters", "flow")
+    }
+    assert gaps["gaussian"] > 3
+    assert abs(gaps["mixture_10"]) < 0.5 and abs(gaps["clusters"]) < 0.6
+    assert gaps["flow"] < gaps["gaussian"] / 2
+
+
+def test_a_cluster_of_few_codes_borrows_the_shape_of_all(monkeypatch):
+    """With one code each a cluster has no covariance of its own: draws keep the shared one."""
+    flat = toys.noise(600, 3) * torch.tensor([1.0, 1.0, 0.1])
+    monkeypatch.setattr(densities, "CLUSTERS", 20)
+    few = densities.fit("clusters", flat, seed=0)(5000, 0)
+    assert few.std(0)[2].item() == pytest.approx(0.1, abs=0.02)
+    assert few.std(0)[0].item() == pytest.approx(1, abs=0.1)
+
+
+def test_the_same_seed_draws_the_same_codes(codes):
+    sampler = densities.fit("mixture_10", codes[:500])
+    assert torch.equal(sampler(50, 3), sampler(50, 3))
+    assert not torch.equal(sampler(50, 3), sampler(50, 4))
+
+
+def test_a_repair_changes_the_draw_alone_and_is_measured_as_samples_are():
+    data = toys.dataset()
+    run = toys.run(data)
+    plain = densities.repair(run, "prior")
+    assert torch.equal(plain.samples(20, 0), metrics.samples.from_prior(run, 20, 0))
+    names = ("fid_prior", "recognised_prior", "novelty_prior")
+    assert densities.measure(plain, names) == metrics.measure(metrics.Record(data, run), names)
+    decoded = run.decode(sampled_codes(run, data.test_images))
+    record = metrics.Record(data, run, {("samples", "prior"): lambda: decoded})
+    assert densities.own_codes(run, names) == metrics.measure(record, names)
+
+
+@pytest.mark.parametrize(
+    ("name", "codes", "message"),
+    [
+        ("mixture_100", toys.noise(99, 3), "100 Gaussians cannot be fitted to 99 codes"),
+        ("clusters", toys.noise(20, 3), "cannot be fitted to 20 codes"),
+        ("gaussian", torch.ones(50, 3), "all 50 codes are the same"),
+        ("gaussian", torch.full((50, 3), float("nan")), "not finite"),
+        ("copula", toys.noise(50, 3), "density = 'copula' is not allowed: one of prior, "),
+    ],
+)
+def test_bad_input_is_one_clear_line(name, codes, message):
+    with pytest.raises(ValueError) as caught:
+        densities.fit(name, codes)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_density_that_diverges_says_so():
+    run = toys.run(toys.dataset())
+    gone = densities.Repair(run, "flow", lambda count, seed: torch.full((count, 6), torch.inf), 0.0)
+    with pytest.raises(FloatingPointError, match="a flow has diverged"):
+        gone.samples(3)
+
+
+def test_the_archive_has_every_measure_of_each_row():
+    rows = densities.archived()
+    assert {"real", "clusters", "own_codes"} <= set(rows["ae"])
+    for by_density in rows.values():
+        for row in by_density.values():
+            assert set(row["measured"]) == set(densities.SHOWN) and row["seconds"] >= 0
+            assert all(each.low <= each.value <= each.high for each in row["measured"].values())
+
+
+# --- what the page says of them ---
+
+
+def archive(fid: float, recall: float) -> dict:
+    def measured(fid: float, recall: float) -> dict[str, Estimate]:
+        numbers = dict.fromkeys(densities.SHOWN, exactly(0.9))
+        return numbers | {"fid_prior": exactly(fid), "recall_prior": exactly(recall)}
+
+    rows = {"prior": (500, 0.1), "clusters": (fid, recall), repairs.OWN: (1.5, 0.97)}
+    rows[repairs.REAL] = (1.7, 0.88)
+    return {"ae": {k: {"measured": measured(*v), "seconds": 5.0} for k, v in rows.items()}}
+
+
+@pytest.mark.parametrize(
+    ("fid", "recall", "said"),
+    [
+        (4.5, 0.80, "local Gaussians reaches both"),
+        (4.5, 0.70, "No repair reaches both: the FID is low enough for local Gaussians"),
+        (7.5, 0.80, "No repair reaches that FID"),
+    ],
+)
+def test_the_page_says_whether_a_repair_reaches_what_was_asked_for(fid, recall, said, monkeypatch):
+    rows = archive(fid, recall)
+    monkeypatch.setattr(densities, "archived", lambda: rows)
+    assert said in " ".join(repairs.best("ae").split())
+    assert "have 1.5" in repairs.best("ae")
+    lines = repairs.repairs_table("ae").splitlines()
+    assert [line.split(" | ")[0].strip("| ") for line in lines[2:]] == [
+        "N(0, I)",
+        "local Gaussians",
+        "held-out images’ own codes",
+        "real images",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("share", "said"), [(1.0, "no nearer"), (0.95, "slightly nearer"), (0.8, "part of what looks")]
+)
+def test_the_page_says_whether_samples_are_copies(share, said, monkeypatch):
+    rows = archive(5, 0.8)
+    monkeypatch.setattr(densities, "archived", lambda: rows)
+    assert said in repairs.memory({"novelty_prior": exactly(0.9 * share)})

@@ -1,0 +1,116 @@
+"""What the chapter on better samples says of densities: its tables and sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from vae_nb import densities
+from vae_nb.archive import Numbers
+from vae_nb.metrics import METRICS
+from vae_nb.report import tables, templates
+from vae_nb.report.templates import shown
+
+MODELS = {"ae": "AE", "learned": "β learned", "0.01": "β = 0.01", "0.1": "β = 0.1"}
+OWN, REAL = "own_codes", "real"  # rows that are no density
+TARGET_FID, TARGET_RECALL = 5.0, 0.1  # at most, and at most so far below real images
+COPIES, NEAR = 0.9, 0.97  # of the distance of copied held-out images
+BLURRED = 10.0  # FID of its own codes above which a decoder is called the limit
+_HEADS = ("FID", "recognised", "precision", "recall", "density", "coverage", "distance")
+
+
+def _text(macro: str, **facts: Any) -> str:
+    return templates.macro("repairs.md", macro, **facts)
+
+
+def title(name: str) -> str:
+    """What tables call a row."""
+    names = {OWN: "held-out images’ own codes", REAL: "real images"}
+    return names.get(name) or densities.DENSITIES[name].title
+
+
+def answer(prior: Numbers, repaired: Numbers, density: str, noun: str) -> str:
+    """The autoencoder's samples from N(0, I) beside those of a density."""
+    facts = {"prior": shown(prior), "repaired": shown(repaired)}
+    return _text("answer", title=title(density), noun=noun, **facts)
+
+
+def _rows(model: str) -> Mapping[str, Any]:
+    return densities.archived().get(model, {})
+
+
+def repairs_table(model: str) -> str:
+    """Every archived density of one model, a row each, and real images in the last one."""
+    rows = []
+    for name in (*densities.DENSITIES, OWN, REAL):
+        if row := _rows(model).get(name):
+            density = densities.DENSITIES.get(name)
+            seconds = f"{row['seconds']:.0f}" if density and name != "prior" else "–"
+            cells = [tables.cell(row["measured"], each) for each in densities.SHOWN]
+            rows.append([title(name), *cells, seconds])
+    return tables.markdown(["codes from", *_HEADS, "seconds"], rows, "l" + "r" * (len(_HEADS) + 1))
+
+
+def fids_table() -> str:
+    """The FID of each archived density, a column for each model."""
+    archived = {MODELS[key]: rows for key, rows in densities.archived().items()}
+    archived = {label: archived[label] for label in MODELS.values() if label in archived}
+    rows = []
+    for name in (*densities.DENSITIES, OWN):
+        found = [rows_of.get(name) for rows_of in archived.values()]
+        if sum(map(bool, found)) > 1:
+            cells = [
+                METRICS["fid_prior"].show(f["measured"]["fid_prior"]) if f else "–" for f in found
+            ]
+            rows.append([title(name), *cells])
+    return tables.markdown(["FID, codes from", *archived], rows, "l" + "r" * len(archived))
+
+
+def best(model: str) -> str:
+    """Which archived density is best by FID, and whether one reaches what was asked for."""
+    archived = _rows(model)
+    if not {OWN, REAL} < archived.keys():
+        return _text("missing")
+    real = archived[REAL]["measured"]
+    rows = {name: row for name, row in archived.items() if name in densities.DENSITIES}
+    least = min(rows, key=lambda name: rows[name]["measured"]["fid_prior"].value)
+    near = [k for k, row in rows.items() if row["measured"]["fid_prior"].value <= TARGET_FID]
+    recalls = {k: rows[k]["measured"]["recall_prior"] for k in near}
+    floor = real["recall_prior"].value - TARGET_RECALL
+    top = max(recalls.values(), key=lambda each: each.value, default=real["recall_prior"])
+    return _text(
+        "best",
+        title=title(least),
+        row=shown(rows[least]["measured"]),
+        target=f"{TARGET_FID:g}",
+        recall=METRICS["recall_prior"].show(top),
+        real=METRICS["recall_prior"].show(real["recall_prior"]),
+        reached=[title(k) for k, recall in recalls.items() if recall.value >= floor],
+        near=[title(k) for k in near],
+        seconds=rows[least]["seconds"],
+        own=shown(archived[OWN]["measured"]),
+        missing=[title(name) for name in densities.DENSITIES if name not in archived],
+    )
+
+
+def decoders() -> str:
+    """What each decoder makes of the held-out images' own codes."""
+    limits: dict[str, Mapping[str, Any]] = {
+        label: shown(_rows(key)[OWN]["measured"])
+        for key, label in MODELS.items()
+        if OWN in _rows(key)
+    }
+    if not limits:
+        return _text("missing")
+    blurred = [label for label, row in limits.items() if row["fid_prior"].value > BLURRED]
+    return _text("decoders", limits=limits, blurred=blurred)
+
+
+def memory(measured: Numbers) -> str:
+    """Whether samples are nearer to training images than copied held-out images are."""
+    sample, own = measured["novelty_prior"], _rows("ae").get(OWN)
+    copied = own["measured"]["novelty_prior"] if own else None
+    share = sample.value / (copied.value if copied else 1)
+    facts = shown({"novelty_prior": sample})["novelty_prior"]
+    of_copied = copied and shown({"novelty_prior": copied})["novelty_prior"]
+    return _text("memory", sample=facts, own=of_copied, copies=share < COPIES, near=share < NEAR)
