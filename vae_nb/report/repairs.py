@@ -32,7 +32,8 @@ def title(name: str) -> str:
 def answer(prior: Numbers, repaired: Numbers, density: str, noun: str) -> str:
     """The autoencoder's samples from N(0, I) beside those of a density."""
     facts = {"prior": shown(prior), "repaired": shown(repaired)}
-    return _text("answer", title=title(density), noun=noun, **facts)
+    much = repaired["fid_prior"].value < prior["fid_prior"].value / 2
+    return _text("answer", title=title(density), noun=noun, repaired_much=much, **facts)
 
 
 def _rows(model: str) -> Mapping[str, Any]:
