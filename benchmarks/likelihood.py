@@ -30,6 +30,7 @@ def main() -> None:
     asked.add_argument("--epochs", type=int, default=60)
     asked.add_argument("--from", dest="start", help="continue from this row's network")
     asked.add_argument("--samples", type=int, default=5000)
+    asked.add_argument("--batch-size", type=int, default=100)
     asked.add_argument("--images", type=int, default=10_000, help="test images, the first ones")
     asked.add_argument("--bfloat16", action="store_true")
     args = asked.parse_args()
@@ -89,7 +90,7 @@ def trained(k: int, seed: int, args: argparse.Namespace, images: torch.Tensor):
 
         start = model if args.start else None
         model = likelihood.train(
-            images, k, args.epochs, seed, start, on_epoch, bfloat16=args.bfloat16
+            images, k, args.epochs, seed, start, on_epoch, args.bfloat16, args.batch_size
         )
         save_file(model.state_dict(), place(row))
         made = {
@@ -98,6 +99,7 @@ def trained(k: int, seed: int, args: argparse.Namespace, images: torch.Tensor):
             "epochs": args.epochs,
             "continued": args.start,
             "bfloat16": args.bfloat16,
+            "batch_size": args.batch_size,
             "training_bound": bounds,
             "seconds": time.perf_counter() - begun,
             "cpu_seconds": time.process_time() - cpu,

@@ -142,6 +142,7 @@ def for_students(
 
 
 _TAKEAWAY = re.compile(r"^:::\{admonition\} Takeaway\n.*?^:::\n+", re.MULTILINE | re.DOTALL)
+_ANSWERS = ("report.answer", "report.answer_beside")  # the figure is the second argument
 _PAPERMILL = re.compile(r",? or call `papermill [^`]*`")  # it would run the chapter with answers
 _SUMMARY = re.compile(r"^(## Summary\n\n)(?:- [^\n]*\n)+", re.MULTILINE)
 
@@ -159,7 +160,7 @@ def _figure_alone(code: str) -> str:
     """
     last = ast.parse(code).body[-1]
     call = getattr(last, "value", None)
-    if not isinstance(call, ast.Call) or ast.unparse(call.func) != "report.answer":
+    if not isinstance(call, ast.Call) or ast.unparse(call.func) not in _ANSWERS:
         raise ValueError(f"a cell tagged 'answer' has to end in report.answer(...), not {code!r}")
     before = code.splitlines()[: last.lineno - 1]
     return "\n".join([*before, ast.unparse(call.args[1])])

@@ -73,6 +73,12 @@ def answer(
     show_basis(evidence, runs)
 
 
+def answer_beside(text: str, figure: LiveFigure) -> None:
+    """Publish the answer to a question that the report does not ask, beside its live figure."""
+    show(text, "answer")
+    show_figure(figure)
+
+
 def columns(question: str, evidence: Evidence, runs: Mapping[str, Run]) -> dict[str, Seeds]:
     """The evidence of each column of a table of claims, every seed; the first one decides.
 

@@ -15,6 +15,7 @@ MODELS = {"ae": "AE", "learned": "β learned", "0.01": "β = 0.01", "0.1": "β =
 OWN, REAL = "own_codes", "real"  # rows that are no density
 TARGET_FID, TARGET_RECALL = 5.0, 0.1  # at most, and at most so far below real images
 COPIES, NEAR = 0.9, 0.97  # of the distance of copied held-out images
+NO_BETTER = 0.8  # of one Gaussian's FID
 BLURRED = 10.0  # FID of its own codes above which a decoder is called the limit
 _HEADS = ("FID", "recognised", "precision", "recall", "density", "coverage", "distance")
 
@@ -79,8 +80,10 @@ def best(model: str) -> str:
     recalls = {k: rows[k]["measured"]["recall_prior"] for k in near}
     floor = real["recall_prior"].value - TARGET_RECALL
     top = max(recalls.values(), key=lambda each: each.value, default=real["recall_prior"])
+    pair = [rows[k]["measured"]["fid_prior"].value for k in ("second_vae", "gaussian") if k in rows]
     return _text(
         "best",
+        no_better=len(pair) == 2 and pair[0] > NO_BETTER * pair[1],
         title=title(least),
         row=shown(rows[least]["measured"]),
         target=f"{TARGET_FID:g}",
