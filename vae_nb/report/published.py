@@ -54,10 +54,12 @@ def difference(rows: list[dict[str, Any]]) -> str:
     for k, (nats, _) in likelihood.PUBLISHED.items():
         if own := [row for row in rows if row["k"] == k]:
             start = own[0]["continued"]
+            gap = over_seeds(own).value - nats
             found.append(
                 {
                     "k": k,
-                    "gap": over_seeds(own).value - nats,
+                    "gap": gap,
+                    "side": "below" if gap < 0 else "above",
                     "epochs": own[0]["epochs"],
                     "seeds": len(own),
                     "start": start and start.split(":")[0],
@@ -74,4 +76,5 @@ def difference(rows: list[dict[str, Any]]) -> str:
 def bounds(gains: Mapping[int, Estimate], elbo: float) -> str:
     """How far the bound of the most samples is above the ELBO of the same network."""
     k = max(gains)
-    return templates.macro("published.md", "bounds", k=k, gain=gains[k], elbo=elbo)
+    facts = {"k": k, "gain": gains[k], "gains": gains[k].low > 0, "elbo": elbo}
+    return templates.macro("published.md", "bounds", **facts)
