@@ -20,7 +20,7 @@ from vae_nb.commands import exercises, plain
 from vae_nb.metrics.intervals import exactly
 
 BOOK = Path(__file__).resolve().parents[1] / "book"
-CHAPTERS = (*OF_THE_REPORT, "every_beta", "objective")
+CHAPTERS = (*OF_THE_REPORT, "every_beta", "better_samples", "likelihood", "objective")
 DIRECTIVE = r"^`{{3,}}\{{{}\}}(?:\n:label:)? (\S+)$"
 
 

@@ -173,6 +173,8 @@ def a_figure_of_each_kind(
         "latent_planes": figures.latent_planes(
             dict.fromkeys(labels[:2], images[:9]), "x", "Latents 1 and 2"
         ),
+        "nearest": figures.nearest(images[:8], images[:8], "x", "It is 3."),
+        "bounds": figures.bounds(dict.fromkeys([1, 10, 500], measured(3.0)), "x", "It is 3."),
         "picture_strip": figures.picture_strip(
             {f"β = {beta:g}": [PNG] * (most or 2) for beta in betas}, "x", "It is 3."
         ),
