@@ -206,3 +206,23 @@ def test_the_archive_of_rows_is_whole():
         low, high = each["log_likelihood"][1:]
         assert low < each["log_likelihood"][0] < high and each["elbo"] < high
         assert set(each) >= set(row(1, 0, 0.0))
+
+
+def test_a_network_is_trained_once_and_named_by_all_that_decides_it(tmp_path, monkeypatch, mnist):
+    monkeypatch.setenv("VAE_NB_CACHE", str(tmp_path))
+    trained = []
+    original = likelihood.train
+
+    def counted(*given, **more):
+        trained.append(given[1:])
+        return original(*given, **more)
+
+    monkeypatch.setattr(likelihood, "train", counted)
+    few = mnist.first(200)
+    first, again = (likelihood.fit(few, 1, 1) for _ in range(2))
+    assert len(trained) == 1 and not again.training
+    for one, other in zip(first.parameters(), again.parameters(), strict=True):
+        assert torch.equal(one, other)
+    for given in ((few, 2, 1), (few, 1, 2), (few, 1, 1, 3), (mnist.first(100), 1, 1)):
+        likelihood.fit(*given)
+    assert len(trained) == 5

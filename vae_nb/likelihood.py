@@ -7,14 +7,21 @@ All values are in nats, summed over the pixels of an image.
 
 from __future__ import annotations
 
+import hashlib
+import inspect
+import json
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vae_nb import cache, models, objective, optim, progress
+from vae_nb.data import Dataset
 from vae_nb.models import PIXELS, Posterior
 from vae_nb.objective import kl_divergence
 from vae_nb.optim import Optimiser
@@ -23,7 +30,7 @@ LATENTS, HIDDEN = 50, 200  # Burda et al. 2016, section 5: one stochastic layer
 # Log-likelihood in nats and active units (their table 1); a reproduction that others published.
 PUBLISHED = {1: (-86.76, 19), 5: (-85.54, 22), 50: (-84.78, 25)}
 PUBLISHED_EPOCHS = 3280  # their section 5: the sum of 3^i for i from 0 to 7
-BATCH, LEARNING_RATE = 500, 2e-3
+BATCH, LEARNING_RATE = 100, 2e-3
 _LOG_2_PI = math.log(2 * math.pi)
 
 
@@ -113,12 +120,14 @@ def train(
     on_epoch: Callable[[int, BernoulliVAE, float], object] = lambda *_: None,
     bfloat16: bool = False,
     batch_size: int = BATCH,
+    on_step: Callable[[], object] = lambda: None,
 ) -> BernoulliVAE:
     """A network fitted to grey ``images`` ``(n, 1, 28, 28)``, binarised anew at each draw.
 
     ``samples`` is k: the ELBO at 1, the bound of k samples above. Muon and Adam with a rate that
     falls linearly. ``start`` is the network to go on with (trained in place); ``on_epoch`` is
-    called with the number of epochs done, the network, and the mean bound of the epoch in nats.
+    called with the number of epochs done, the network, and the mean bound of the epoch in nats;
+    ``on_step`` after each step.
     ``bfloat16`` computes the network's products in that precision: faster where the processor has
     it. Raises :class:`ValueError` for a number of samples or epochs below 1.
     """
@@ -147,11 +156,33 @@ def train(
             optimiser.zero_grad()
             (-values.mean()).backward()
             optimiser.step()
+            on_step()
             total += values.sum().item()
         if not math.isfinite(total):
             raise FloatingPointError(f"the bound is {total} after epoch {epoch + 1} (seed {seed})")
         on_epoch(epoch + 1, model, total / len(images))
     return model.eval()
+
+
+def fit(dataset: Dataset, samples: int, epochs: int, seed: int = 0) -> BernoulliVAE:
+    """What :func:`train` makes of the training images: kept in the cache, and trained once."""
+    files = [Path(__file__), *(Path(inspect.getfile(each)) for each in (models, objective, optim))]
+    parts = [dataset.digest, len(dataset.train_images), samples, epochs, seed]
+    name = json.dumps([*parts, cache.source_digest(*files)])
+    place = cache.folder() / "likelihood" / hashlib.sha256(name.encode()).hexdigest()[:24]
+
+    def write(folder: Path) -> None:
+        steps = epochs * math.ceil(len(dataset.train_images) / BATCH)
+        with progress.bar(steps, f"Bernoulli VAE, k = {samples}") as advance:
+            model = train(dataset.train_images, samples, epochs, seed, on_step=advance)
+        save_file(model.state_dict(), folder / "weights.safetensors")
+
+    def read(folder: Path) -> BernoulliVAE:
+        model = BernoulliVAE()
+        model.load_state_dict(load_file(folder / "weights.safetensors"))
+        return model.eval()
+
+    return cache.compute_once(place, write, read)
 
 
 def log_likelihood(

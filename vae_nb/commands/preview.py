@@ -1,4 +1,4 @@
-"""The whole book from archived models: nothing is trained or measured.
+"""The whole book from archived models: none of the report's is trained or measured.
 
     vae-nb preview             # build it, into build/preview/
     vae-nb preview --archive   # archive the models of this machine's default build
@@ -6,7 +6,8 @@
 The package carries the models that a default build shows (seed 0, in half precision), with what was
 measured of them: a small cache of its own, named like any cache by recipe, data and code. It is
 unpacked into a cache beside the user's, so that no trained model is mixed with it. What other code
-made has another name; it is left out, said, and computed anew.
+made has another name; it is left out, said, and computed anew. Two chapters train a small network
+of their own all the same, the playground and the one on likelihood.
 """
 
 from __future__ import annotations
