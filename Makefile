@@ -24,7 +24,7 @@ unexport CHAPTER BETA ARGS PROFILE
 help:
 	@echo "make book                               install into .venv and build the report"
 	@echo "make preview                            the same from archived models, in minutes:"
-	@echo "                                        nothing is trained"
+	@echo "                                        none of the report's is trained"
 	@echo "make lab                                open the chapters in JupyterLab"
 	@echo "make pdf                                print the report as one PDF (needs Chromium)"
 	@echo "make rerun CHAPTER=beta_ten BETA=0.5    run a chapter with another beta, as a page;"
