@@ -725,6 +725,15 @@ def test_tables_of_metrics_have_a_dash_where_a_model_has_none():
     assert all(len(columns(each)) == 1 for each in (table, models, closer))
 
 
+def test_columns_have_names_where_a_phone_has_them_one_below_the_other():
+    seeds = {tables.REPORT: [evidence()], tables.BUILD: [evidence()]}
+    claims = QUESTIONS["Q1"].claims
+    both = tables.claims_table(claims, seeds)
+    for title in seeds:
+        assert both.count(f'<span data-column="{title}"></span>') == len(claims)
+    assert "data-column" not in tables.claims_table(claims, {tables.BUILD: [evidence()]})
+
+
 def test_it_is_said_which_models_the_columns_are_about():
     both, one = {"Q1": {tables.REPORT: [], tables.BUILD: []}}, {"Q1": {tables.BUILD: []}}
     assert "It decides." in captions.columns_of_claims(both)

@@ -50,14 +50,16 @@ def claims_table(claims: Iterable[Claim], columns: Mapping[str, Seeds], chapter:
     the verdict of a claim is that of the first. With ``chapter``, each name is a link to it.
     """
 
-    def cell(claim: Claim, seeds: Seeds) -> str:
+    def cell(claim: Claim, title: str, seeds: Seeds) -> str:
         verdict, checks = claim.verdict(seeds), claim.checks(seeds)
         lines = list(map(str, checks))
         if len(alone := claim.alone(seeds)) > 1:
             lines.append(dots(verdict, alone))
         count = f"{len(checks)} tests" if len(checks) > 1 else "the test"
         folded = f"<details><summary>{count}</summary>{'<br>'.join(lines)}</details>"
-        return f"{verdict.pill}<br>{decisive(verdict, checks).brief}{folded}"
+        # A phone has the columns one below the other, without their heads.
+        column = f'<span data-column="{title}"></span>' if len(columns) > 1 else ""
+        return f"{column}{verdict.pill}<br>{decisive(verdict, checks).brief}{folded}"
 
     rows = []
     for claim in claims:
@@ -66,7 +68,7 @@ def claims_table(claims: Iterable[Claim], columns: Mapping[str, Seeds], chapter:
         verdicts = {seeds_title: claim.verdict(seeds) for seeds_title, seeds in columns.items()}
         if len(set(verdicts.values())) > 1:
             says += f"<br>{_why_different(claim, columns)}"
-        rows.append([says, *(cell(claim, seeds) for seeds in columns.values())])
+        rows.append([says, *(cell(claim, *column) for column in columns.items())])
     return markdown(["the report says", *columns], rows)
 
 
