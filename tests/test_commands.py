@@ -211,7 +211,8 @@ def test_make_runs_nothing_that_is_handed_to_it(text, make):
 
 # A command that starts a child as a build is started, and waits for it.
 STARTS = """
-import subprocess, sys
+import signal, subprocess, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where tests run in the background
 from vae_nb import __main__ as door
 from vae_nb import commands
 from vae_nb.commands import exercises

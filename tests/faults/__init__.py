@@ -148,7 +148,7 @@ class Child:
     @property
     def said(self) -> str:
         """What it wrote, or the end of it."""
-        return self.log.read_text(errors="replace")[-600:] if self.log.exists() else ""
+        return self.log.read_text(errors="replace")[-6000:] if self.log.exists() else ""
 
 
 def done(work: Callable[[], Any], log: Path, **environment: str) -> str:

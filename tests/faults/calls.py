@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import papermill
+
 from faults import Campaign, Child, Tried, store_folder, toys
 from vae_nb import cache, runs
 from vae_nb.commands import exercises, rerun, sweep
@@ -182,7 +184,7 @@ def _sound_archive(store: Path) -> str:
 
 def _rerun(book: Path) -> None:
     """A re-run whose chapter is not run."""
-    rerun.papermill.execute_notebook = lambda source, target, *_, **__: shutil.copy(source, target)
+    papermill.execute_notebook = lambda source, target, *_, **__: shutil.copy(source, target)
     rerun.rerun("index", 2, cache.folder() / "out", book=book, execute_only=True)
 
 

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from faults import Campaign, Child, Tried, toys
 from vae_nb import __main__ as door
 from vae_nb import archive, cache, data, parameters, recipe
-from vae_nb.commands import exercises, rerun
+from vae_nb.commands import exercises, rerun, rerun_chapter
 
 WORDS = [
     *("", " ", "0", "-0", "-1", "1_0", "٣", "0x1", "0,5", "1e400", "nan", "inf", "-inf", "1e-400"),
@@ -98,10 +98,10 @@ def entries(folder: Path) -> dict[str, Callable[[Any], object]]:
         "-p": lambda v: rerun.value(str(v)),
         "--beta": lambda v: rerun.number(str(v)),
         "rerun chapter": lambda v: rerun.rerun(str(v), output=folder / "out"),
-        "rerun beta": lambda v: rerun._check(_chapter(), {"beta": v}),
-        "rerun seed": lambda v: rerun._check(_chapter(), {"seed": v}),
-        "rerun dataset": lambda v: rerun._check(_chapter(), {"dataset": v}),
-        "rerun name": lambda v: rerun._check(_chapter(), {str(v): 1}),
+        "rerun beta": lambda v: rerun_chapter.check(_chapter(), {"beta": v}, ""),
+        "rerun seed": lambda v: rerun_chapter.check(_chapter(), {"seed": v}, ""),
+        "rerun dataset": lambda v: rerun_chapter.check(_chapter(), {"dataset": v}, ""),
+        "rerun name": lambda v: rerun_chapter.check(_chapter(), {str(v): 1}, ""),
         "rerun folder": lambda v: rerun._slug("beta_ten", {"beta": v}),
         "images": lambda v: parameters.checked(**SHARED | {"images": v}),
         "labels": lambda v: parameters.label_pairs(v, [1], tuple("0123456789")),
