@@ -52,15 +52,19 @@ def _injected() -> dict[str, Any]:
     shell = ipython.get_ipython() if ipython else None
     for source in (shell.user_ns.get("In", []) if shell else [])[1:3]:
         if source.startswith(_INJECTED):
-            statements = ast.parse(source).body
-            return {
-                target.id: ast.unparse(statement.value)
-                for statement in statements
-                if isinstance(statement, ast.Assign)
-                for target in statement.targets
-                if isinstance(target, ast.Name)
-            }
+            return assigned(source)
     return {}
+
+
+def assigned(source: str) -> dict[str, str]:
+    """Names and values, both as source, that the statements of a cell of parameters assign."""
+    return {
+        target.id: ast.unparse(statement.value)
+        for statement in ast.parse(source).body
+        if isinstance(statement, ast.Assign)
+        for target in statement.targets
+        if isinstance(target, ast.Name)
+    }
 
 
 def label_pairs(

@@ -26,14 +26,7 @@ def parameters(source: Path) -> dict[str, str]:
     """
     cells = json.loads(source.read_text(encoding="utf-8"))["cells"]
     tagged = [each for each in cells if "parameters" in each["metadata"].get("tags", [])]
-    statements = ast.parse("".join(tagged[0]["source"])).body if tagged else []
-    return {
-        target.id: ast.unparse(statement.value)
-        for statement in statements
-        if isinstance(statement, ast.Assign)
-        for target in statement.targets
-        if isinstance(target, ast.Name)
-    }
+    return checks.assigned("".join(tagged[0]["source"])) if tagged else {}
 
 
 def check(source: Path, given: dict[str, Any], title: str) -> None:
