@@ -642,7 +642,7 @@ def test_the_samples_are_saved_as_a_picture(open_html, tmp_path):
 ACTIVE, HALF = [0.5] * 8, [0.5] * 4 + [0.01] * 4
 DONE = [
     ({"rates": HALF, "steps": 300}, {"latents": 8}, {"stepsAtBeta": 300}, {"rates": ACTIVE}),
-    ({"coverage": 0.8, "steps": 300}, {"variational": False}, {}, {"coverage": 0.5}),
+    ({"coverage": 0.8, "steps": 300}, {"variational": False, "latents": 16}, {}, {"coverage": 0.5}),
     ({"rates": [0.8, 0.7]}, {}, {"collapsed": True}, {"rates": [0.3, 0.2]}),
     ({"error": 0.06, "trainError": 0.03, "steps": 300}, {}, {}, {"trainError": 0.05}),
     ({"error": 0.05, "unknown": 0.07, "steps": 300}, {}, {}, {"unknown": None}),

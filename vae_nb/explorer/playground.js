@@ -38,14 +38,15 @@
           settings.latents / 8,
       why: `β is a price. A latent stays active while the error that it saves is worth more than β
         asks for its nats. They do not all save the same, so they do not all go at once: the least
-        useful ones go first, and those that are left say more.`,
+        useful ones go first. It depends on the past as well: where β was raised slowly, more of them
+        are left than in a network that began with it.`,
     },
     {
       title: "Samples of an autoencoder",
-      task: `Train an autoencoder, and make samples of it with a coverage of at least 0.7. Longer
-        training is not the way.`,
-      done: ({ coverage, steps }, { variational }) =>
-        !variational && steps >= 200 && coverage >= 0.7,
+      task: `Train an autoencoder with 16 latents, and make samples of it with a coverage of at least
+        0.7. Longer training is not the way.`,
+      done: ({ coverage, steps }, { variational, latents }) =>
+        !variational && latents === 16 && steps >= 200 && coverage >= 0.7,
       why: `The decoder was never at fault. Nothing tells an autoencoder where to put its codes, so
         N(0, I) proposes codes that the decoder has hardly ever seen. A Gaussian with the mean and
         the covariance of the codes proposes better ones. A VAE pays for its KL so that N(0, I)
@@ -56,8 +57,8 @@
       task: `Train a VAE until its KL is above 1 nat, then raise β until the KL is below ${INACTIVE}.
         Now bring the same network back above 1 nat. At which β does it come back?`,
       done: ({ rates }, settings, seen) => rates && seen.collapsed && total(rates) > 1,
-      why: `It takes a lower β than the one at which it was lost. A collapsed decoder does not listen
-        to the code, so the error says nothing to the encoder: only the KL still speaks, and it
+      why: `It takes a low β. There are values at which a network that never collapsed still has some
+        nats, and this one stays at 0. A collapsed decoder does not listen to the code, so the error says nothing to the encoder: only the KL still speaks, and it
         holds the codes where they are. This is why a KL is often introduced slowly, from β = 0 up.`,
     },
     {
@@ -72,7 +73,7 @@
     {
       title: `A kind of ${noun} it has never seen`,
       task: `Leave a label out, press reset, and train. The held-out ${noun}s of that label must get an
-        error at least 1.2 times that of the others.`,
+        error at least 1.2 times the held-out error of the others, after 200 steps.`,
       done: ({ error, unknown, steps }) => steps >= 200 && unknown >= 1.2 * error,
       why: `A decoder can only draw what it was trained to draw. It answers an unknown ${noun} with the
         nearest one that it knows. So a large error marks what does not belong to the training data,
@@ -450,13 +451,15 @@
       worker.postMessage(["play", false]);
       worker.postMessage(["start", settings]);
       run(training);
-      say(training ? "Training." : "A new network, not trained yet. Press play.");
+      if (!training) say("A new network, not trained yet. Press play.");
     }
 
     function run(training) {
       state.playing = training;
       worker?.postMessage(["play", training && !document.hidden]);
       showState();
+      if (training) say("Training.");
+      else if (latest) say("Paused.");
     }
 
     // Without a worker the recorded run is all that there is.

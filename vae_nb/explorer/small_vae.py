@@ -221,7 +221,8 @@ def playground(recording: Recording, name: str) -> LiveWidget:
         figure,
         caption="A VAE of two linear layers each way, trained on this page as you look on. Until "
         "you take over, a recorded training plays. *Coverage*: the share of held-out images that "
-        "have a sample nearer than their fifth neighbour among held-out images.",
+        "have a sample nearer than their fifth neighbour among held-out images. It counts grey "
+        "levels, so that blurred samples do well by it: it says little of a collapsed model.",
     )
     code = packaged("vae.js") + packaged("playground.js")
     return LiveWidget(live, spec, {digest: part}, figure.caption, code)
