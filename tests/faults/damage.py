@@ -170,7 +170,8 @@ def _look(damage: Callable[[Path], object]) -> None:
     """Damage the first run: it is known for damaged, said, set aside, and fitted again the same."""
     torch.set_num_threads(1)
     run = runs.folder() / runs.digest(toys.tiny(0))
-    before = load_file(run / WEIGHTS)
+    # Copies: what is loaded is a view of the file, and would be damaged with it.
+    before = {name: tensor.clone() for name, tensor in load_file(run / WEIGHTS).items()}
     damage(run)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
