@@ -527,7 +527,11 @@ def test_a_chapter_with_computed_defaults_is_left_to_its_kernel(tmp_path):
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     own = new_notebook(cells=[cell], metadata={"kernelspec": kernel})
     nbformat.write(own, tmp_path / "own.ipynb")
-    rerun_chapter.check(tmp_path / "own.ipynb", {"seed": -1}, "own")
+    path = tmp_path / "own.ipynb"
+    rerun_chapter.check(path, {"seed": -1}, "own")
+    assert rerun_chapter.instant_profile(path, [{"beta": 0.3}]) == {}
+    assert rerun_chapter.expected_seconds(path, {"own": {"beta": 0.3}}).keys() == {"own"}
+    assert rerun_chapter.digest(path, [{"beta": 0.3}]) == ""
 
 
 TEN, TUNED = (ROOT / "book" / f"{name}.ipynb" for name in ("beta_ten", "beta_tuned"))
@@ -556,34 +560,34 @@ def test_parameters_are_those_that_papermill_finds():
     ],
 )
 def test_a_rerun_is_instant_where_the_network_of_all_betas_is_at_hand(chapter, given, instant):
-    found = rerun_chapter.instant(ROOT / "book" / f"{chapter}.ipynb", [given])
+    found = rerun_chapter.instant_profile(ROOT / "book" / f"{chapter}.ipynb", [given])
     assert found == ({"profile": "instant"} if instant else {})
 
 
 def test_a_rerun_is_not_instant_where_the_archived_network_is_of_other_code(monkeypatch):
     monkeypatch.setattr("vae_nb.runs.code", lambda recipe: "other")
-    assert rerun_chapter.instant(TEN, [{"beta": 0.5}]) == {}
+    assert rerun_chapter.instant_profile(TEN, [{"beta": 0.5}]) == {}
 
 
 def test_all_that_decides_a_page_is_in_its_digest(tmp_path, monkeypatch):
-    one = rerun_chapter.made_of(TEN, [{"beta": 0.5}])
-    assert one == rerun_chapter.made_of(TEN, [{"beta": 0.5}]) != ""
+    one = rerun_chapter.digest(TEN, [{"beta": 0.5}])
+    assert one == rerun_chapter.digest(TEN, [{"beta": 0.5}]) != ""
     others = [
-        rerun_chapter.made_of(TUNED, [{"beta": 0.5}]),
-        rerun_chapter.made_of(TEN, [{"beta": 0.6}]),
-        rerun_chapter.made_of(TEN, [{"beta": 0.5}, {"beta": 0.6}]),
+        rerun_chapter.digest(TUNED, [{"beta": 0.5}]),
+        rerun_chapter.digest(TEN, [{"beta": 0.6}]),
+        rerun_chapter.digest(TEN, [{"beta": 0.5}, {"beta": 0.6}]),
     ]
     monkeypatch.setattr(rerun_chapter.importlib.metadata, "version", lambda name: "0.0")
-    others.append(rerun_chapter.made_of(TEN, [{"beta": 0.5}]))
+    others.append(rerun_chapter.digest(TEN, [{"beta": 0.5}]))
     assert len({one, *others}) == 5
     for name in ("beta_ten.ipynb", "_config.yml"):  # an edit of the chapter, and of the style
         copy = tmp_path / name / "book"
         copy.mkdir(parents=True)
         for path in (TEN, ROOT / "book" / "_config.yml"):
             (copy / path.name).write_bytes(path.read_bytes())
-        before = rerun_chapter.made_of(copy / "beta_ten.ipynb", [{}])
+        before = rerun_chapter.digest(copy / "beta_ten.ipynb", [{}])
         (copy / name).write_bytes((copy / name).read_bytes() + b"\n")
-        assert rerun_chapter.made_of(copy / "beta_ten.ipynb", [{}]) != before
+        assert rerun_chapter.digest(copy / "beta_ten.ipynb", [{}]) != before
 
 
 def test_pages_that_would_come_out_the_same_are_left(tmp_path, monkeypatch):
@@ -602,9 +606,9 @@ def test_pages_that_would_come_out_the_same_are_left(tmp_path, monkeypatch):
     first = rerun("beta_ten", 0.5, tmp_path)
     assert rerun("beta_ten", 0.5, tmp_path) == first and first[0].is_file()
     assert runs == [{"beta": 0.5, "profile": "instant"}]
-    monkeypatch.setattr(rerun_chapter, "made_of", lambda *_: "after an edit")
+    monkeypatch.setattr(rerun_chapter, "digest", lambda *_: "after an edit")
     assert rerun("beta_ten", 0.5, tmp_path) == first
-    (first[0].parent / "made-of.json").write_text("cut")
+    (first[0].parent / "digest.json").write_text("cut")
     rerun("beta_ten", 0.5, tmp_path)
     assert len(runs) == 3
 

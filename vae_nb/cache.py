@@ -302,7 +302,7 @@ def explained(place: Path, but: tuple[type[Exception], ...] = ()) -> Iterator[No
     """
     try:
         yield
-    except (OSError, NotImplementedError) as error:
+    except (OSError, NotImplementedError) as error:  # filelock's own, for a drive without locks
         if isinstance(error, (CacheError, *but)):
             raise
         raise CacheError(

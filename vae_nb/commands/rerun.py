@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _SCRATCH = ".rerun-"
 _REPLACED = "replaced"  # in a scratch folder: the last re-run, until the new one is in its place
 _LOCK = "lock"  # in a scratch folder: held as long as somebody works there
-_MADE_OF = "made-of.json"  # in a finished re-run: a digest of all that decides its pages
+_DIGEST = "digest.json"  # in a finished re-run: a digest of all that decides its pages
 _WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
 _REAL = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|nan)", re.ASCII | re.IGNORECASE)
 
@@ -63,7 +63,8 @@ def rerun(
         betas: values of the chapter's ``beta``, or a single one; without any, the chapter runs once
             at its own β (or has none).
         output: folder that receives one folder for this re-run: ``index.html``, one page for each
-            value, and the executed ``notebooks/``. The same re-run replaces it.
+            value, and the executed ``notebooks/``. The same re-run replaces it, or leaves it as
+            it is where all that decides its pages is the same.
         book: the folder of the chapters, if they are not where this package was installed from.
         execute_only: leave the pages out and make the notebooks only.
         **parameters: any other parameters of the chapter.
@@ -85,19 +86,19 @@ def rerun(
     values = [given] if single else list(dict.fromkeys(given))
     if values and "beta" in parameters:
         raise ValueError(f"beta is given twice: {values} and {parameters['beta']!r}")
-    asked = [{"beta": value, **parameters} for value in values] or [parameters]
-    for each in asked:
-        rerun_chapter.check(source, each, _title(chapter, each))
-    if instant := rerun_chapter.instant(source, asked):
-        parameters |= instant
-        asked = [each | instant for each in asked]
+    parameter_sets = [{"beta": value, **parameters} for value in values] or [parameters]
+    for its in parameter_sets:
+        rerun_chapter.check(source, its, _title(chapter, its))
+    if profile := rerun_chapter.instant_profile(source, parameter_sets):
+        parameters |= profile
+        parameter_sets = [its | profile for its in parameter_sets]
 
     output = Path(output).resolve()
     output.mkdir(parents=True, exist_ok=True)
     place = output / _slug(chapter, ({"beta": values} if values else {}) | parameters)
-    names = [_slug(chapter, each) for each in asked]
-    made_of = rerun_chapter.made_of(source, asked)
-    if not execute_only and made_of and _is_made_of(place, made_of):
+    names = [_slug(chapter, its) for its in parameter_sets]
+    digest = rerun_chapter.digest(source, parameter_sets)
+    if not execute_only and digest and _digest_in(place) == digest:
         _log.info("nothing has changed since; delete %s to run it again", place)
         return _pages(place, names)
     # Imported now, as they take a second: a refused value need not wait for them.
@@ -106,28 +107,29 @@ def rerun(
     # Beside its place, so that the last step is a rename.
     with contextlib.ExitStack() as stack:
         scratch = stack.enter_context(_scratch(output))
-        work = rerun_chapter.work(source, dict(zip(names, asked, strict=True)))
-        watcher = stack.enter_context(Watcher(work, _log.info))
+        by_name = dict(zip(names, parameter_sets, strict=True))
+        expected = rerun_chapter.expected_seconds(source, by_name)
+        watcher = stack.enter_context(Watcher(expected, _log.info))
         stack.enter_context(_environment(watcher.environment))
         if rerun_chapter.is_of_the_book(source):
             stack.enter_context(_environment(preview.environment()))
         site = scratch / "site"
         (site / "notebooks").mkdir(parents=True)
         notebooks = {}
-        for name, each in zip(names, asked, strict=True):
-            _log.info("%s", _title(chapter, each))
-            notebooks[name] = _execute(source, site / "notebooks" / f"{name}.ipynb", each, output)
+        for name, its in by_name.items():
+            _log.info("%s", _title(chapter, its))
+            notebooks[name] = _execute(source, site / "notebooks" / f"{name}.ipynb", its, output)
             watcher.finish(name, "rendering" if name == names[-1] and not execute_only else "")
         if not execute_only:
-            alone = len(asked) == 1
-            for (name, notebook), each in zip(notebooks.items(), asked, strict=True):
+            alone = len(by_name) == 1
+            for name, notebook in notebooks.items():
                 page = scratch / name
-                rerun_pages.write_page(page, name, notebook, chapter, each, alone=alone)
+                rerun_pages.write_page(page, name, notebook, chapter, by_name[name], alone=alone)
                 rerun_pages.render(page, name, source.parent, site, place)
             if not alone:
-                rerun_pages.write_comparison(scratch / "index", notebooks, chapter, asked)
+                rerun_pages.write_comparison(scratch / "index", notebooks, chapter, parameter_sets)
                 rerun_pages.render(scratch / "index", "index", source.parent, site, place)
-            (site / _MADE_OF).write_text(json.dumps(made_of))
+            (site / _DIGEST).write_text(json.dumps(digest))
         _replace(place, site, scratch / _REPLACED)
 
     if execute_only:
@@ -159,11 +161,12 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-def _is_made_of(place: Path, made_of: str) -> bool:
+def _digest_in(place: Path) -> str:
+    """The digest of the finished re-run in ``place``; "" if there is none."""
     try:
-        return json.loads((place / _MADE_OF).read_text()) == made_of
+        return str(json.loads((place / _DIGEST).read_text()))
     except (OSError, ValueError):
-        return False
+        return ""
 
 
 def _slug(chapter: str, parameters: dict[str, Any]) -> str:

@@ -41,12 +41,9 @@ def check(source: Path, given: dict[str, Any], title: str) -> None:
             raise ValueError(
                 f"{source.stem} has no parameter {name!r}; it takes: {', '.join(known) or 'none'}"
             )
-    if not known.keys() >= SHARED:
-        return  # not a chapter of this book
-    try:
-        defaults = {name: ast.literal_eval(each) for name, each in known.items()}
-    except (ValueError, SyntaxError):
-        return  # a reader's own chapter, whose defaults are computed
+    defaults = _defaults(source)
+    if defaults is None:
+        return
     values = defaults | given
     try:
         shared = checks.checked(**values)
@@ -64,13 +61,29 @@ def check(source: Path, given: dict[str, Any], title: str) -> None:
 
 
 def is_of_the_book(source: Path) -> bool:
-    """Whether it takes what every chapter of this book takes."""
-    return parameters(source).keys() >= SHARED
+    """Whether it takes what every chapter of this book takes, with literals as defaults."""
+    return _defaults(source) is not None
 
 
-def _recipes(source: Path, given: dict[str, Any]) -> tuple[list[Recipe], Recipe]:
-    """The VAEs that a chapter of the book with a beta asks for, and its network of all betas."""
-    defaults = {name: ast.literal_eval(text) for name, text in parameters(source).items()}
+def _defaults(source: Path) -> dict[str, Any] | None:
+    """The defaults of a chapter of this book; None for a chapter of a reader's own."""
+    known = parameters(source)
+    if not known.keys() >= SHARED:
+        return None
+    try:
+        return {name: ast.literal_eval(text) for name, text in known.items()}
+    except (ValueError, SyntaxError):  # computed ones
+        return None
+
+
+def _recipes(source: Path, given: dict[str, Any]) -> tuple[list[Recipe], Recipe | None]:
+    """The VAEs that a chapter of the book fits at its beta, and its network of all betas.
+
+    None of either for a chapter without a beta, or one of a reader's own.
+    """
+    defaults = _defaults(source)
+    if defaults is None or "beta" not in defaults:
+        return [], None
     values = defaults | given
     shared = checks.checked(**values)
     betas = [values["beta"], *values.get("compared", [])]
@@ -79,19 +92,19 @@ def _recipes(source: Path, given: dict[str, Any]) -> tuple[list[Recipe], Recipe]
     return [recipe("vae", beta, **shared) for beta in betas], recipe("multi_rate", **shared)
 
 
-def instant(source: Path, asked: Sequence[dict[str, Any]]) -> dict[str, str]:
+def instant_profile(source: Path, parameter_sets: Sequence[dict[str, Any]]) -> dict[str, str]:
     """The profile "instant" as a parameter, where it saves a training, else none.
 
-    That is in a chapter with a beta whose models are neither kept here nor come with the package,
-    if the network of all betas is or does. Who names a number of epochs means new weights.
+    That is in a chapter with a beta whose models are neither cached here nor come with the package,
+    if the network of all betas is or does. A given number of epochs means new weights.
     """
-    if not parameters(source).keys() >= SHARED | {"beta"}:
+    if any({"profile", "epochs"} & given.keys() for given in parameter_sets):
         return {}
-    if any({"profile", "epochs"} & given.keys() for given in asked):
+    recipes = [_recipes(source, given) for given in parameter_sets]
+    vaes = {vae for of_one, _ in recipes for vae in of_one}
+    networks = {network for _, network in recipes if network}
+    if not networks:
         return {}
-    of_all = [_recipes(source, given) for given in asked]
-    vaes = {each for some, _ in of_all for each in some}
-    networks = {network for _, network in of_all}
     if all(map(_is_at_hand, vaes)) or not all(map(_is_at_hand, networks)):
         return {}
     return {"profile": "instant"}
@@ -105,31 +118,30 @@ def _is_at_hand(recipe: Recipe) -> bool:
     return runs.is_fitted(recipe) or runs.is_carried(recipe)
 
 
-def work(source: Path, asked: Mapping[str, dict[str, Any]]) -> dict[str, float]:
-    """What a re-run has to do, in seconds; see :class:`vae_nb.progress.Watcher`."""
-    found = dict.fromkeys(asked, 15.0)
-    if parameters(source).keys() >= SHARED | {"beta"}:
-        for given in asked.values():
-            for each in _recipes(source, given)[0]:
-                if not runs.is_fitted(each):
-                    found |= {str(each): 8.0 * each.epochs, f"measuring {each}": 8.0}
-    return found
+def expected_seconds(source: Path, runs_by_name: Mapping[str, dict[str, Any]]) -> dict[str, float]:
+    """The parts of a re-run and how long each takes; see :class:`vae_nb.progress.Watcher`."""
+    seconds = dict.fromkeys(runs_by_name, 15.0)
+    for given in runs_by_name.values():
+        for vae in _recipes(source, given)[0]:
+            if not runs.is_fitted(vae):
+                seconds |= {str(vae): 8.0 * vae.epochs, f"measuring {vae}": 8.0}
+    return seconds
 
 
-def made_of(source: Path, asked: Sequence[dict[str, Any]]) -> str:
+def digest(source: Path, parameter_sets: Sequence[dict[str, Any]]) -> str:
     """A digest of all that decides the pages of a re-run; "" if that is not known.
 
     It is known for the book's own chapters: the chapter, this package, the book's style, the
     parameters, and what is installed.
     """
-    if not parameters(source).keys() >= SHARED:
+    if not is_of_the_book(source):
         return ""
     book, package = source.parent, Path(checks.__file__).parent
     files = [source, *book.glob("_*.*"), *book.glob("*.bib")]
     files += [each for folder in ("_ext", "_static") for each in (book / folder).glob("*.*")]
     files += [each for each in package.rglob("*.*") if each.suffix != ".pyc"]
     files += [each for each in [book / "_build" / "html" / "objects.inv"] if each.is_file()]
-    total = hashlib.sha256(json.dumps([repr(each) for each in asked]).encode())
+    total = hashlib.sha256(json.dumps([repr(each) for each in parameter_sets]).encode())
     for name in ("torch", "matplotlib", "jupyter-book", "myst-nb"):
         total.update(importlib.metadata.version(name).encode())
     for each in sorted(files):

@@ -78,7 +78,7 @@ def best(model: str) -> str:
     least = min(rows, key=lambda name: rows[name]["measured"]["fid_prior"].value)
     near = [k for k, row in rows.items() if row["measured"]["fid_prior"].value <= TARGET_FID]
     recalls = {k: rows[k]["measured"]["recall_prior"] for k in near}
-    floor = real["recall_prior"].value - TARGET_RECALL
+    least_recall = real["recall_prior"].value - TARGET_RECALL
     top = max(recalls.values(), key=lambda each: each.value, default=real["recall_prior"])
     pair = [rows[k]["measured"]["fid_prior"].value for k in ("second_vae", "gaussian") if k in rows]
     return _text(
@@ -89,7 +89,7 @@ def best(model: str) -> str:
         target=f"{TARGET_FID:g}",
         recall=METRICS["recall_prior"].show(top),
         real=METRICS["recall_prior"].show(real["recall_prior"]),
-        reached=[title(k) for k, recall in recalls.items() if recall.value >= floor],
+        reached=[title(k) for k, recall in recalls.items() if recall.value >= least_recall],
         near=[title(k) for k in near],
         seconds=rows[least]["seconds"],
         own=shown(archived[OWN]["measured"]),
