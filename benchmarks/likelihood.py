@@ -1,9 +1,10 @@
 """Train and evaluate the rows of the chapter on likelihood, and archive them.
 
-    python benchmarks/likelihood.py [--rows 1:0 1:1 5:0] [--epochs 60] [--from 5:0] [--samples 5000]
+    python benchmarks/likelihood.py [--rows 1:0 1:1 5:0] [--epochs 100] [--from 1] [--samples 5000]
 
-A row is k:seed. What is trained or evaluated already is not done again: networks are kept in the
-cache, values in ``vae_nb/likelihood.json``.
+A row is k:seed. ``--from 1`` goes on with the network of the VAE of the same seed. What is trained
+or evaluated already is not done again: networks are kept in the cache, values in
+``vae_nb/likelihood.json``.
 """
 
 from __future__ import annotations
@@ -27,17 +28,16 @@ def main() -> None:
     """Do the rows that are asked for."""
     asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     asked.add_argument("--rows", nargs="+", default=["1:0", "1:1", "1:2", "5:0", "5:1", "5:2"])
-    asked.add_argument("--epochs", type=int, default=60)
-    asked.add_argument("--from", dest="start", help="continue from this row's network")
+    asked.add_argument("--epochs", type=int, default=100)
+    asked.add_argument("--from", dest="start", type=int, help="go on with the network of this k")
     asked.add_argument("--samples", type=int, default=5000)
-    asked.add_argument("--batch-size", type=int, default=100)
+    asked.add_argument("--batch-size", type=int, default=256)
     asked.add_argument("--images", type=int, default=10_000, help="test images, the first ones")
-    asked.add_argument("--bfloat16", action="store_true")
     args = asked.parse_args()
     torch.set_num_threads(1)
     dataset = data.load()
     for row in args.rows:
-        if row in archived():
+        if archived().get(row, {}).get("images", 0) >= args.images:
             continue
         k, seed = map(int, row.split(":"))
         model, made = trained(k, seed, args, dataset.train_images)
@@ -80,7 +80,7 @@ def trained(k: int, seed: int, args: argparse.Namespace, images: torch.Tensor):
     if not record.exists():
         record.parent.mkdir(parents=True, exist_ok=True)
         if args.start:
-            model.load_state_dict(load_file(place(args.start)))
+            model.load_state_dict(load_file(place(f"{args.start}:{seed}")))
         begun, cpu = time.perf_counter(), time.process_time()
         bounds: list[float] = []
 
@@ -90,15 +90,14 @@ def trained(k: int, seed: int, args: argparse.Namespace, images: torch.Tensor):
 
         start = model if args.start else None
         model = likelihood.train(
-            images, k, args.epochs, seed, start, on_epoch, args.bfloat16, args.batch_size
+            images, k, args.epochs, seed, start, on_epoch, batch_size=args.batch_size
         )
         save_file(model.state_dict(), place(row))
         made = {
             "k": k,
             "seed": seed,
             "epochs": args.epochs,
-            "continued": args.start,
-            "bfloat16": args.bfloat16,
+            "continued": f"{args.start}:{seed}" if args.start else None,
             "batch_size": args.batch_size,
             "training_bound": bounds,
             "seconds": time.perf_counter() - begun,

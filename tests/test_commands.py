@@ -217,9 +217,8 @@ from vae_nb import __main__ as door
 from vae_nb import commands
 from vae_nb.commands import exercises
 def run(given):
-    child = commands._START.format(parent=commands.os.getpid()).split("from jupyter")[0]
-    child += "print('here', os.getpid(), flush=True)\\ntime.sleep(60)"
-    return subprocess.run([sys.executable, "-c", child]).returncode
+    child = "print('here', os.getpid(), flush=True)\\ntime.sleep(60)"
+    return subprocess.run(commands.child_command(child)).returncode
 exercises.run = run
 sys.exit(door.main(["exercises"]))
 """

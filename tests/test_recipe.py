@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from vae_nb import data
-from vae_nb.models import VAE
 from vae_nb.objective import FixedBeta
 from vae_nb.recipe import MODELS, Kind, Recipe, recipe
 
@@ -90,11 +89,19 @@ def test_course_profile_is_the_course_recipe(model, beta, epochs):
     assert recipe(model, beta).epochs == 5
 
 
-@pytest.mark.parametrize(("beta", "epochs"), [(1e-4, 1), (0.049, 1), (0.1, 2), (0.15, 2), (10, 1)])
-def test_an_instant_vae_goes_on_from_the_network_of_all_betas(beta, epochs):
+@pytest.mark.parametrize(
+    ("beta", "epochs", "share"),
+    [
+        *[(1e-4, 1, 0.5), (0.03, 1, 0.5), (0.3, 1, 0.5), (10, 1, 0.5)],
+        *[(0.049, 1, None), (0.2, 1, None), (0.05, 2, None), (0.1, 2, None), (0.15, 2, None)],
+    ],
+)
+def test_an_instant_vae_goes_on_from_the_network_of_all_betas(beta, epochs, share):
     given = recipe("vae", beta, "instant", seed=3, train_images=5000, latent_dim=8)
     assert (given.epochs, given.schedule, given.start) == (epochs, "linear", "multi_rate")
-    assert recipe("vae", beta, "instant", epochs=7).epochs == 7
+    assert given.share == share and ("of 50% of the images" in str(given)) == (share is not None)
+    asked = recipe("vae", beta, "instant", epochs=7)
+    assert (asked.epochs, asked.share) == (7, None)
     assert given.begins_as == recipe("multi_rate", seed=3, train_images=5000, latent_dim=8)
     assert "from the network of every β" in str(given)
     assert Recipe(**given.as_dict()) == given
@@ -106,7 +113,13 @@ def test_an_instant_vae_goes_on_from_the_network_of_all_betas(beta, epochs):
 def test_what_no_network_of_all_betas_can_begin_is_the_default_instead(key):
     assert recipe(*key, "instant") == recipe(*key)
     assert recipe(*key).begins_as is None
-    assert "start" not in recipe(*key).as_dict()
+    assert not {"start", "share"} & recipe(*key).as_dict().keys()
+
+
+@pytest.mark.parametrize("share", [0, 1, 1.5, -0.5, math.nan, True, "0.5"])
+def test_a_share_that_is_none_is_refused(share):
+    with pytest.raises(ValueError, match=r"share = .* is not allowed: share must be None \(all\)"):
+        recipe("vae", 0.1, share=share)
 
 
 @pytest.mark.parametrize(("model", "beta"), [("ae", 0.0), ("vae", 0.0)])
@@ -143,9 +156,8 @@ class Bernoulli(FixedBeta):
 
 @pytest.fixture
 def bernoulli(monkeypatch):
-    kind = Kind(
-        "Bernoulli VAE, β = {beta:g}", VAE, Bernoulli, {"default": {None: 3}}, takes_beta=True
-    )
+    its = ("Bernoulli VAE, β = {beta:g}", "vae_nb.models:VAE", Bernoulli, {"default": {None: 3}})
+    kind = Kind(*its, takes_beta=True)
     monkeypatch.setitem(MODELS, "bernoulli", kind)
     small = dict(width=4, latent_dim=8, epochs=1, batch_size=32, train_images=512)
     return recipe("bernoulli", 1 / 12.25, **small)

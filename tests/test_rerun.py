@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import re
 import signal
@@ -21,11 +22,12 @@ from bs4 import BeautifulSoup
 from filelock import FileLock
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from vae_nb import commands
+from vae_nb import cache, commands, report, runs
 from vae_nb.__main__ import main
 from vae_nb.commands import rerun as module
-from vae_nb.commands import rerun_chapter, rerun_pages
+from vae_nb.commands import rerun_ahead, rerun_chapter, rerun_kernel, rerun_pages
 from vae_nb.commands.rerun import rerun
+from vae_nb.recipe import recipe
 from vae_nb.report.display import MEASURED
 from vae_nb.report.question import Verdict
 
@@ -530,7 +532,7 @@ def test_a_chapter_with_computed_defaults_is_left_to_its_kernel(tmp_path):
     path = tmp_path / "own.ipynb"
     rerun_chapter.check(path, {"seed": -1}, "own")
     assert rerun_chapter.instant_profile(path, [{"beta": 0.3}]) == {}
-    assert rerun_chapter.expected_seconds(path, {"own": {"beta": 0.3}}).keys() == {"own"}
+    assert rerun_chapter.missing(path, {"beta": 0.3}) == []
     assert rerun_chapter.digest(path, [{"beta": 0.3}]) == ""
 
 
@@ -569,6 +571,83 @@ def test_a_rerun_is_not_instant_where_the_archived_network_is_of_other_code(monk
     assert rerun_chapter.instant_profile(TEN, [{"beta": 0.5}]) == {}
 
 
+def test_what_a_page_lacks_is_known_before_it_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("VAE_NB_CACHE", str(tmp_path))
+    found = rerun_chapter.missing(TUNED, {"beta": 0.2, "profile": "instant"})
+    assert [vae.beta for vae, _ in found] == [0.02, 0.2, 0.4]  # in the order of the page
+    assert all(vae.start == "multi_rate" for vae, _ in found)
+    low, this, high = (set(shown) for _, shown in found)
+    for role, shown in (("low", low), ("this", this), ("high", high)):
+        assert report.shows("Q4", role) <= shown
+    seconds = rerun_chapter.expected_seconds(["page"], found)
+    assert seconds.keys() >= {"page", *(str(vae) for vae, _ in found)}
+    assert seconds[str(found[0][0])] < seconds[str(found[1][0])]  # half of the images
+    fitted = found[0][0]
+    monkeypatch.setattr("vae_nb.runs.is_fitted", lambda recipe: recipe == fitted)
+    assert rerun_chapter.missing(TUNED, {"beta": 0.2, "profile": "instant"}) == found[1:]
+
+
+@pytest.mark.slow
+def test_helpers_fit_and_measure_ahead_and_leave_what_others_are_at(tmp_path, monkeypatch):
+    monkeypatch.setenv("VAE_NB_CACHE", str(tmp_path))
+    small = dict(width=2, latent_dim=2, epochs=1, train_images=256)
+    one, two, three = (recipe("vae", beta, **small) for beta in (0.1, 0.2, 0.3))
+    work = [(each, ["mse_mean"]) for each in (one, two, three)]
+
+    def done(each):
+        place = tmp_path / "measured" / runs.digest(each)
+        return runs.is_fitted(each) and place.exists()
+
+    with cache.locked(runs.folder() / runs.digest(one)), rerun_ahead.helpers(work):
+        until = time.monotonic() + 120
+        while not (done(two) and done(three)) and time.monotonic() < until:
+            time.sleep(0.2)
+        assert done(two) and done(three) and not done(one)
+    with rerun_ahead.helpers(work[:1]):  # one model is the kernel's own
+        assert not runs.is_being_fitted(one)
+
+
+PROBE = """
+import os, sys, torch
+print(os.environ["VAE_NB_CACHE"], torch.get_num_threads(), "vae_nb.report" in sys.modules)
+print(os.getcwd(), len(In), sorted({"vae_nb", "report"} & set(dir())))
+"""
+
+
+def test_a_kernel_that_was_started_early_has_the_environment_of_later(tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    with rerun_kernel.started(TEN) as kernel:
+        monkeypatch.setenv("VAE_NB_CACHE", str(tmp_path))
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        manager = kernel.handed_over()
+        client = manager.blocking_client()
+        client.start_channels()
+        said = []
+        client.execute_interactive(PROBE, output_hook=lambda m: said.append(m["content"]))
+        client.stop_channels()
+    words = "".join(each.get("text", "") for each in said).split()
+    assert words == [str(tmp_path), "1", "True", str(TEN.parent), "2", "[]"]
+    assert not manager.is_alive()
+
+
+REFUSED = """
+import sys
+from vae_nb.__main__ import main
+assert main(["rerun", "beta_tuned", "--beta", "-1", "--output", sys.argv[1]]) == 1
+assert main(["rerun", "beta_ten", "-p", "seed", "x", "--output", sys.argv[1]]) == 1
+assert main(["rerun", "interpolation", "-p", "start_labels", "77", "--output", sys.argv[1]]) == 1
+heavy = {"torch", "papermill", "jupyter_client", "nbformat", "matplotlib"} & sys.modules.keys()
+assert not heavy, heavy
+"""
+
+
+def test_a_bad_value_is_refused_before_anything_heavy_is_imported(tmp_path):
+    command = [sys.executable, "-c", REFUSED, str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("is not allowed") == 3 and not (tmp_path / "out").exists()
+
+
 def test_all_that_decides_a_page_is_in_its_digest(tmp_path, monkeypatch):
     one = rerun_chapter.digest(TEN, [{"beta": 0.5}])
     assert one == rerun_chapter.digest(TEN, [{"beta": 0.5}]) != ""
@@ -599,8 +678,9 @@ def test_pages_that_would_come_out_the_same_are_left(tmp_path, monkeypatch):
     def page(folder, root, book, site, place):
         (site / f"{root}.html").write_text("page")
 
-    runs = []
+    runs: list[dict] = []
     monkeypatch.setattr(papermill, "execute_notebook", made)
+    monkeypatch.setattr(rerun_kernel, "started", lambda source: contextlib.nullcontext())
     monkeypatch.setattr(rerun_pages, "write_page", lambda *_, **__: None)
     monkeypatch.setattr(rerun_pages, "render", page)
     first = rerun("beta_ten", 0.5, tmp_path)
@@ -615,6 +695,7 @@ def test_pages_that_would_come_out_the_same_are_left(tmp_path, monkeypatch):
 
 def test_kernels_use_archived_models_where_no_book_was_built(tmp_path, monkeypatch):
     monkeypatch.setenv("VAE_NB_CACHE", str(tmp_path))
+    monkeypatch.setattr(rerun_kernel, "started", lambda source: contextlib.nullcontext())
     asked = []
     monkeypatch.setattr(
         papermill,

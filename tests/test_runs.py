@@ -78,6 +78,21 @@ def test_an_instant_run_begins_as_the_network_of_all_betas(trainings, carried, m
     assert torch.allclose(run.model(images, noise)[0], expected, atol=1e-5)
 
 
+@pytest.mark.parametrize(("share", "steps"), [(None, 4), (0.5, 2), (0.7, 3), (0.01, 1)])
+def test_an_epoch_goes_over_a_share_of_the_images(trainings, share, steps):
+    run = runs.fit(recipe("vae", 0.1, **SMALL, batch_size=64, share=share))
+    assert run.history.steps_per_epoch == len(run.history.kl) == steps
+    assert len(run.dataset.train_images) == 256  # by which it is measured
+
+
+def test_who_fits_a_run_is_seen(trainings):
+    given = recipe("vae", 0.1, **SMALL)
+    assert not runs.is_being_fitted(given)
+    with cache.locked(runs.folder() / runs.digest(given)):
+        assert runs.is_being_fitted(given)
+    assert not runs.is_being_fitted(given) and not runs.is_fitted(given)
+
+
 def test_the_name_of_an_instant_run_has_how_it_begins(trainings, monkeypatch):
     given = recipe("vae", 0.3, "instant", **INSTANT)
     plain = dataclasses.replace(given, start=None)

@@ -52,8 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     When it is asked to end (SIGTERM), it ends what it has started first; then the code is 143.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    # Threads that spin while they wait slow down every other process; read when torch is imported.
+    # Threads that spin while they wait slow down every other process, those that do not spin at all
+    # are slow themselves: they spin for microseconds. Read when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     prefix = " ".join(["vae-nb", *arguments[:1]])
     before = signal.getsignal(signal.SIGTERM)
     with contextlib.suppress(ValueError):  # signals belong to the main thread

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, TypeVar, overload
 
 import platformdirs
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 T = TypeVar("T")
 
@@ -163,6 +163,16 @@ def locked(place: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def is_busy(place: Path) -> bool:
+    """Whether somebody holds the lock of ``place``: who asks for it would wait."""
+    lock = place.parent / f"{place.name}.lock"
+    try:
+        with FileLock(lock, timeout=0) if lock.exists() else contextlib.nullcontext():
+            return False
+    except Timeout:
+        return True
 
 
 @functools.cache

@@ -118,7 +118,6 @@ def train(
     seed: int = 0,
     start: BernoulliVAE | None = None,
     on_epoch: Callable[[int, BernoulliVAE, float], object] = lambda *_: None,
-    bfloat16: bool = False,
     batch_size: int = BATCH,
     on_step: Callable[[], object] = lambda: None,
 ) -> BernoulliVAE:
@@ -128,8 +127,7 @@ def train(
     falls linearly. ``start`` is the network to go on with (trained in place); ``on_epoch`` is
     called with the number of epochs done, the network, and the mean bound of the epoch in nats;
     ``on_step`` after each step.
-    ``bfloat16`` computes the network's products in that precision: faster where the processor has
-    it. Raises :class:`ValueError` for a number of samples or epochs below 1.
+    Raises :class:`ValueError` for a number of samples or epochs below 1.
     """
     require_positive(samples=samples, epochs=epochs)
     _require_grey(images)
@@ -147,12 +145,10 @@ def train(
         for batch in torch.randperm(len(images), generator=generator).split(batch_size):
             pixels = binarised(images[batch], generator)
             noise = torch.randn(samples, len(batch), model.latent_dim, generator=generator)
-            with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-                values = (
-                    elbo(model, pixels, noise)
-                    if samples == 1
-                    else bound(log_weights(model, pixels, noise))
-                )
+            if samples == 1:
+                values = elbo(model, pixels, noise)
+            else:
+                values = bound(log_weights(model, pixels, noise))
             optimiser.zero_grad()
             (-values.mean()).backward()
             optimiser.step()

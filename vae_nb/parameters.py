@@ -12,7 +12,6 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from vae_nb.multirate import BETA_RANGE
 from vae_nb.recipe import is_integer, is_number, require
 
 _INJECTED = "# Parameters"  # how papermill begins the cell that it puts in, the second of a chapter
@@ -108,6 +107,8 @@ def within_range(beta: Any) -> float:
 
     Raises :class:`ValueError` for anything but a number in BETA_RANGE.
     """
+    from vae_nb.multirate import BETA_RANGE  # with torch, which takes seconds
+
     low, high = BETA_RANGE
     ok = is_number(beta) and low <= beta <= high
     require(ok, "beta", beta, f"a number from {low:g} to {high:g} here")

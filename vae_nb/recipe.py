@@ -1,21 +1,26 @@
-"""All that decides a fitted model: one entry for each kind of model, recipes, and profiles."""
+"""All that decides a fitted model: one entry for each kind of model, recipes, and profiles.
+
+Importing this module does not import torch, which takes seconds: a recipe that is not allowed is
+refused at once.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import numbers
+import pkgutil
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, Protocol
 
 from vae_nb.data import SPECIFICATIONS
-from vae_nb.models import VAE, Autoencoder
-from vae_nb.multirate import BetaRange, MultiRateVAE
-from vae_nb.objective import FixedBeta, LearnedVariance, Terms
-from vae_nb.optim import OPTIMISERS, SCHEDULES
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from vae_nb.objective import Terms
 
 
 class Objective(Protocol):
@@ -42,41 +47,65 @@ class Objective(Protocol):
 class Kind:
     """A kind of model: its title (a format of ``beta``), its network, and its objective.
 
-    ``epochs`` is by profile, and within one by beta; ``None`` stands for every other beta. A
-    profile that is not there is the default one for this kind.
+    ``network_name`` is where its class is: "package.module:Class". ``epochs`` is by profile, and
+    within one by beta; ``None`` stands for every other beta. A profile that is not there is the
+    default one for this kind.
     """
 
     title: str
-    network: Callable[[int, int], nn.Module]
+    network_name: str
     objective: Callable[[float], Objective]
     epochs: Mapping[str, Mapping[float | None, int]]
     takes_beta: bool = False
+
+    @functools.cached_property
+    def network(self) -> Any:
+        """The class of its network, which is called with a width and a number of latents."""
+        return pkgutil.resolve_name(self.network_name)
+
+
+def _fixed_beta(beta: float) -> Objective:
+    from vae_nb.objective import FixedBeta
+
+    return FixedBeta(beta)
+
+
+def _learned_variance(beta: float) -> Objective:
+    from vae_nb.objective import LearnedVariance
+
+    return LearnedVariance()
+
+
+def _all_betas(beta: float) -> Objective:
+    from vae_nb.multirate import BetaRange
+
+    return BetaRange()
 
 
 MODELS = {
     "ae": Kind(
         "autoencoder",
-        Autoencoder,
-        FixedBeta,
+        "vae_nb.models:Autoencoder",
+        _fixed_beta,
         {"default": {None: 5}, "course": {None: 11}},
     ),
     "vae": Kind(
         "VAE, β = {beta:g}",
-        VAE,
-        FixedBeta,
+        "vae_nb.models:VAE",
+        _fixed_beta,
         {"default": {None: 5}, "course": {0.0: 5, 10.0: 5, None: 20}, "instant": {None: 1}},
         takes_beta=True,
     ),
     "sigma_vae": Kind(  # learns its decoder's variance instead of being given a beta
         "VAE, β learned",
-        VAE,
-        lambda beta: LearnedVariance(),
+        "vae_nb.models:VAE",
+        _learned_variance,
         {"default": {None: 5}, "course": {None: 20}},
     ),
     "multi_rate": Kind(  # one for all betas of a range
         "VAE, every β",
-        MultiRateVAE,
-        lambda beta: BetaRange(),
+        "vae_nb.multirate:MultiRateVAE",
+        _all_betas,
         {"default": {None: 10}, "course": {None: 20}},
     ),
 }
@@ -108,8 +137,10 @@ PROFILES: dict[str, dict[str, Any]] = {
         "start": "multi_rate",
     },
 }
-# Where the rate–distortion curve bends most, one epoch from the network of all betas is too short.
-BEND, EPOCHS_AT_BEND = (0.05, 0.15), 2
+# From the network of all betas, half of the images are enough for most betas. Where the
+# rate–distortion curve bends it takes an epoch, and where it bends most two.
+BEND, SHARE_BESIDE_BEND = (0.03, 0.3), 0.5
+SHARPEST, EPOCHS_AT_SHARPEST = (0.05, 0.15), 2
 
 
 def require(ok: bool, field: str, value: object, allowed: str) -> None:
@@ -139,8 +170,9 @@ class Recipe:
     ``learning_rate`` is the peak of the schedule, or the rate of the constant one;
     ``optimiser`` is Adam for all weights, or Muon for those that are matrices and Adam for the
     rest; ``start`` names the kind of network for all betas that this one begins as (None: new
-    weights), see :attr:`begins_as`. Raises :class:`ValueError` that names the field, the value and
-    what is allowed.
+    weights), see :attr:`begins_as`; an epoch goes over this ``share`` of the images, the first ones
+    (None: all of them). Raises :class:`ValueError` that names the field, the value and what is
+    allowed.
     """
 
     model: str
@@ -156,16 +188,17 @@ class Recipe:
     dataset: str = "MNIST"
     train_images: int | None = None
     start: str | None = None
+    share: float | None = None
 
     def __post_init__(self) -> None:
-        for field, entries in (
-            ("model", MODELS),
-            ("schedule", SCHEDULES),
-            ("optimiser", OPTIMISERS),
-            ("dataset", SPECIFICATIONS),
-        ):
+        for field, entries in (("model", MODELS), ("dataset", SPECIFICATIONS)):
             value = getattr(self, field)
             require(value in tuple(entries), field, value, f"one of {', '.join(entries)}")
+        for field, where in (("schedule", "SCHEDULES"), ("optimiser", "OPTIMISERS")):
+            value = getattr(self, field)
+            if value not in [profile[field] for profile in PROFILES.values()]:  # else it is one
+                entries = pkgutil.resolve_name(f"vae_nb.optim:{where}")
+                require(value in tuple(entries), field, value, f"one of {', '.join(entries)}")
         ok = is_number(self.beta) and self.beta >= 0
         require(ok, "beta", self.beta, "a finite number, zero or more")
         ok = self.kind.takes_beta or self.beta == 0
@@ -191,12 +224,11 @@ class Recipe:
             "`images` of a chapter)",
         )
         ok = self.start is None or (
-            self.start in tuple(MODELS)
-            and hasattr(MODELS[self.start].network, "at")
-            and self.kind.takes_beta
-            and self.beta > 0
+            self.start == "multi_rate" and self.kind.takes_beta and self.beta > 0
         )
+        ok_share = self.share is None or (is_number(self.share) and 0 < self.share < 1)
         require(ok, "start", self.start, "None, or multi_rate for a VAE with a beta above 0")
+        require(ok_share, "share", self.share, "None (all) or a number between 0 and 1")
         # One number has one spelling, so that one recipe has one digest.
         for field, kind in (("beta", float), ("learning_rate", float)):
             object.__setattr__(self, field, kind(getattr(self, field)))
@@ -223,15 +255,18 @@ class Recipe:
         return self.kind.objective(self.beta)
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields as plain JSON values; without ``start`` where there is none.
+        """The fields as plain JSON values; without ``start`` and ``share`` where they are None.
 
-        So a recipe that begins with new weights is named as it was before there was a ``start``.
+        So a recipe that begins with new weights is named as it was before these were thought of.
         """
         fields = dataclasses.asdict(self)
-        return {k: v for k, v in fields.items() if (k, v) != ("start", None)}
+        late = ("start", "share")
+        return {k: v for k, v in fields.items() if k not in late or v is not None}
 
     def __str__(self) -> str:
         epochs = f"{self.epochs} epoch{'s' if self.epochs > 1 else ''}"
+        if self.share is not None:
+            epochs += f" of {self.share:.0%} of the images"
         parts = [f"width {self.width}", epochs, f"seed {self.seed}"]
         if self.latent_dim != 64:
             parts.insert(1, f"{self.latent_dim} latents")
@@ -263,7 +298,10 @@ def recipe(
         profile = "default"
     own = MODELS[model].epochs[profile]
     usual = own.get(beta if is_number(beta) else None, own[None])
-    if profile == "instant" and is_number(beta) and BEND[0] <= beta <= BEND[1]:
-        usual = EPOCHS_AT_BEND
-    epochs = epochs or usual
-    return Recipe(model=model, beta=beta, **{"epochs": epochs} | PROFILES[profile] | changes)
+    own_epochs: dict[str, Any] = {"epochs": epochs or usual}
+    if profile == "instant" and is_number(beta) and not epochs:
+        if SHARPEST[0] <= beta <= SHARPEST[1]:
+            own_epochs = {"epochs": EPOCHS_AT_SHARPEST}
+        elif not BEND[0] < beta < BEND[1]:
+            own_epochs["share"] = SHARE_BESIDE_BEND
+    return Recipe(model=model, beta=beta, **own_epochs | PROFILES[profile] | changes)

@@ -113,6 +113,11 @@ def is_fitted(recipe: Recipe) -> bool:
     return cache.is_cached(folder() / digest(recipe))
 
 
+def is_being_fitted(recipe: Recipe) -> bool:
+    """Whether somebody is at it: :func:`fit` would wait for them."""
+    return cache.is_busy(folder() / digest(recipe))
+
+
 def fit(recipe: Recipe, device: str | None = None, show_progress: bool | None = None) -> Run:
     """The run of ``recipe``: read from the cache, or fitted now and kept there.
 
@@ -125,9 +130,13 @@ def fit(recipe: Recipe, device: str | None = None, show_progress: bool | None = 
     def write(place: Path) -> None:
         network = _start(recipe, device, show_progress)
         start = time.perf_counter()
-        steps = recipe.epochs * training.steps_per_epoch(recipe, len(dataset.train_images))
+        seen = dataset
+        if recipe.share is not None:  # at least one batch
+            part = round(recipe.share * len(dataset.train_images))
+            seen = dataset.first(max(recipe.batch_size, part))
+        steps = recipe.epochs * training.steps_per_epoch(recipe, len(seen.train_images))
         with progress.bar(steps, str(recipe), show=show_progress) as advance:
-            model, history = training.train(recipe, dataset, device, advance, network)
+            model, history = training.train(recipe, seen, device, advance, network)
         made = _provenance(time.perf_counter() - start, device)
         record = {"recipe": recipe.as_dict(), "made": made}
         weights = {key: tensor.contiguous() for key, tensor in model.state_dict().items()}

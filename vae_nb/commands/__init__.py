@@ -11,9 +11,9 @@ import re
 import sys
 from pathlib import Path
 
-# Jupyter Book has no `python -m`. A build ends with whoever started it, also if that was killed:
-# its kernels look whether it is still there, as it does here.
-_START = """
+# A child ends with whoever started it, also if that was killed: kernels look whether their parent
+# is still there, and so do ours.
+_FOLLOW = """
 import os, threading, time
 def follow():
     while os.getppid() == {parent}:
@@ -21,9 +21,12 @@ def follow():
     os._exit(143)
 if hasattr(os, "getppid") and os.name != "nt":
     threading.Thread(target=follow, daemon=True).start()
-from jupyter_book.cli.main import main
-main()
 """
+
+
+def child_command(code: str, *arguments: str) -> list[str]:
+    """The command line that runs ``code`` by this Python, for a child that ends with us."""
+    return [sys.executable, "-c", _FOLLOW.format(parent=os.getpid()) + code, *arguments]
 
 
 def build_command(book: str | Path, *options: str) -> list[str]:
@@ -31,8 +34,8 @@ def build_command(book: str | Path, *options: str) -> list[str]:
 
     It is for a child of this process, and ends with it.
     """
-    start = _START.format(parent=os.getpid())
-    return [sys.executable, "-c", start, "build", str(book), *options]
+    start = "from jupyter_book.cli.main import main\nmain()"  # it has no `python -m`
+    return child_command(start, "build", str(book), *options)
 
 
 def literal(text: object) -> str:

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from vae_nb.commands import book_folder, rerun_chapter
+from vae_nb.commands import book_folder, rerun_chapter, rerun_kernel
 from vae_nb.progress import Watcher
 
 if TYPE_CHECKING:
@@ -89,36 +89,46 @@ def rerun(
     parameter_sets = [{"beta": value, **parameters} for value in values] or [parameters]
     for its in parameter_sets:
         rerun_chapter.check(source, its, _title(chapter, its))
-    if profile := rerun_chapter.instant_profile(source, parameter_sets):
-        parameters |= profile
-        parameter_sets = [its | profile for its in parameter_sets]
-
-    output = Path(output).resolve()
-    output.mkdir(parents=True, exist_ok=True)
-    place = output / _slug(chapter, ({"beta": values} if values else {}) | parameters)
-    names = [_slug(chapter, its) for its in parameter_sets]
-    digest = rerun_chapter.digest(source, parameter_sets)
-    if not execute_only and digest and _digest_in(place) == digest:
-        _log.info("nothing has changed since; delete %s to run it again", place)
-        return _pages(place, names)
-    # Imported now, as they take a second: a refused value need not wait for them.
-    from vae_nb.commands import preview, rerun_pages
-
-    # Beside its place, so that the last step is a rename.
     with contextlib.ExitStack() as stack:
+        ready = None
+        if rerun_chapter.is_of_the_book(source):  # its kernel imports while we do
+            ready = stack.enter_context(rerun_kernel.started(source))
+        if profile := rerun_chapter.instant_profile(source, parameter_sets):
+            parameters |= profile
+            parameter_sets = [its | profile for its in parameter_sets]
+
+        output = Path(output).resolve()
+        output.mkdir(parents=True, exist_ok=True)
+        place = output / _slug(chapter, ({"beta": values} if values else {}) | parameters)
+        names = [_slug(chapter, its) for its in parameter_sets]
+        digest = rerun_chapter.digest(source, parameter_sets)
+        if not execute_only and digest and _digest_in(place) == digest:
+            _log.info("nothing has changed since; delete %s to run it again", place)
+            return _pages(place, names)
+        # Imported now, as they take a second: a refused value need not wait for them.
+        from vae_nb.commands import preview, rerun_ahead, rerun_pages
+
+        # Beside its place, so that the last step is a rename.
         scratch = stack.enter_context(_scratch(output))
-        by_name = dict(zip(names, parameter_sets, strict=True))
-        expected = rerun_chapter.expected_seconds(source, by_name)
-        watcher = stack.enter_context(Watcher(expected, _log.info))
-        stack.enter_context(_environment(watcher.environment))
         if rerun_chapter.is_of_the_book(source):
             stack.enter_context(_environment(preview.environment()))
+        by_name = dict(zip(names, parameter_sets, strict=True))
+        work = [each for its in parameter_sets for each in rerun_chapter.missing(source, its)]
+        work = list({vae: (vae, shown) for vae, shown in work}.values())
+        expected = rerun_chapter.expected_seconds(names, work)
+        watcher = stack.enter_context(Watcher(expected, _log.info))
+        stack.enter_context(_environment(watcher.environment))
+        if len(work) > 1:
+            stack.enter_context(_environment({"OMP_NUM_THREADS": "1"}))
+            stack.enter_context(rerun_ahead.helpers(work))
         site = scratch / "site"
         (site / "notebooks").mkdir(parents=True)
         notebooks = {}
         for name, its in by_name.items():
             _log.info("%s", _title(chapter, its))
-            notebooks[name] = _execute(source, site / "notebooks" / f"{name}.ipynb", its, output)
+            target = site / "notebooks" / f"{name}.ipynb"
+            notebooks[name] = _execute(source, target, its, output, ready)
+            ready = None
             watcher.finish(name, "rendering" if name == names[-1] and not execute_only else "")
         if not execute_only:
             alone = len(by_name) == 1
@@ -217,11 +227,21 @@ def _replace(place: Path, site: Path, replaced: Path) -> None:
             shutil.rmtree(replaced / place.name, ignore_errors=True)
 
 
-def _execute(source: Path, target: Path, parameters: dict[str, Any], output: Path) -> NotebookNode:
+def _execute(
+    source: Path,
+    target: Path,
+    parameters: dict[str, Any],
+    output: Path,
+    ready: rerun_kernel.Kernel | None,
+) -> NotebookNode:
+    """Run a chapter; ``ready`` is a kernel that has imported what it needs, if there is one."""
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
     title = _title(source.stem, parameters)
+    options: dict[str, Any] = {"extra_arguments": rerun_kernel.QUIET}
+    if ready:
+        options = {"km": ready.handed_over()}
     try:
         return papermill.execute_notebook(
             source,
@@ -229,8 +249,7 @@ def _execute(source: Path, target: Path, parameters: dict[str, Any], output: Pat
             parameters,
             cwd=source.parent,  # where the book's own kernels run
             progress_bar=False,  # it would count cells, and most of the time is spent in one
-            # Each kernel would warn that it talks plain TCP, and some that they were stopped.
-            extra_arguments=["--log-level=CRITICAL"],
+            **options,
         )
     except papermill.PapermillExecutionError as error:
         reason = " ".join(error.evalue.split())

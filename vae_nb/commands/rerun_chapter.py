@@ -1,4 +1,7 @@
-"""A chapter that is to be run again: its parameters, checked and completed."""
+"""A chapter that is to be run again: its parameters, checked and completed.
+
+What is checked needs no torch, whose import takes seconds.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,11 @@ import functools
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vae_nb import data, runs
+from vae_nb import data
 from vae_nb import parameters as checks
 from vae_nb.data import SPECIFICATIONS
 from vae_nb.recipe import Recipe, recipe
@@ -76,20 +79,22 @@ def _defaults(source: Path) -> dict[str, Any] | None:
         return None
 
 
-def _recipes(source: Path, given: dict[str, Any]) -> tuple[list[Recipe], Recipe | None]:
-    """The VAEs that a chapter of the book fits at its beta, and its network of all betas.
+def _recipes(source: Path, given: dict[str, Any]) -> tuple[list[tuple[str, Recipe]], Recipe | None]:
+    """The VAEs that a chapter of the book fits at its beta, by role, and its network of all betas.
 
-    None of either for a chapter without a beta, or one of a reader's own.
+    In the order of the page. None of either for a chapter without a beta, or one of a reader's own.
     """
     defaults = _defaults(source)
     if defaults is None or "beta" not in defaults:
         return [], None
     values = defaults | given
     shared = checks.checked(**values)
-    betas = [values["beta"], *values.get("compared", [])]
+    betas = [("this", values["beta"]), *(("compared", b) for b in values.get("compared", []))]
     if "lower" in values and values["beta"] > 0:
-        betas += checks.neighbours(values["beta"], values["lower"], values["higher"])
-    return [recipe("vae", beta, **shared) for beta in betas], recipe("multi_rate", **shared)
+        low, high = checks.neighbours(values["beta"], values["lower"], values["higher"])
+        betas = [("low", low), *betas, ("high", high)]
+    vaes = [(role, recipe("vae", beta, **shared)) for role, beta in betas]
+    return vaes, recipe("multi_rate", **shared)
 
 
 def instant_profile(source: Path, parameter_sets: Sequence[dict[str, Any]]) -> dict[str, str]:
@@ -101,11 +106,18 @@ def instant_profile(source: Path, parameter_sets: Sequence[dict[str, Any]]) -> d
     if any({"profile", "epochs"} & given.keys() for given in parameter_sets):
         return {}
     recipes = [_recipes(source, given) for given in parameter_sets]
-    vaes = {vae for of_one, _ in recipes for vae in of_one}
+    vaes = {vae for of_one, _ in recipes for _, vae in of_one}
     networks = {network for _, network in recipes if network}
     if not networks:
         return {}
-    if all(map(_is_at_hand, vaes)) or not all(map(_is_at_hand, networks)):
+    from vae_nb import runs
+
+    _held("MNIST")
+
+    def at_hand(each: Recipe) -> bool:
+        return runs.is_fitted(each) or runs.is_carried(each)
+
+    if all(map(at_hand, vaes)) or not all(map(at_hand, networks)):
         return {}
     return {"profile": "instant"}
 
@@ -113,18 +125,27 @@ def instant_profile(source: Path, parameter_sets: Sequence[dict[str, Any]]) -> d
 _held = functools.cache(data.load)  # each name of a run asks for the set: it is read once
 
 
-def _is_at_hand(recipe: Recipe) -> bool:
+def missing(source: Path, given: dict[str, Any]) -> list[tuple[Recipe, list[str]]]:
+    """The VAEs of a page that are not fitted yet, and what the page shows of each."""
+    from vae_nb import report, runs
+
     _held("MNIST")
-    return runs.is_fitted(recipe) or runs.is_carried(recipe)
+    questions = [each for each in report.QUESTIONS.values() if each.chapter == source.stem]
+    found = []
+    for role, vae in _recipes(source, given)[0]:
+        if not runs.is_fitted(vae):
+            shown = {name for each in questions for name in each.shows(role)}
+            found.append((vae, sorted(shown | {"recognised_prior"})))
+    return found
 
 
-def expected_seconds(source: Path, runs_by_name: Mapping[str, dict[str, Any]]) -> dict[str, float]:
+def expected_seconds(
+    names: Sequence[str], work: Sequence[tuple[Recipe, list[str]]]
+) -> dict[str, float]:
     """The parts of a re-run and how long each takes; see :class:`vae_nb.progress.Watcher`."""
-    seconds = dict.fromkeys(runs_by_name, 15.0)
-    for given in runs_by_name.values():
-        for vae in _recipes(source, given)[0]:
-            if not runs.is_fitted(vae):
-                seconds |= {str(vae): 8.0 * vae.epochs, f"measuring {vae}": 8.0}
+    seconds = dict.fromkeys(names, 15.0)
+    for vae, _ in work:
+        seconds |= {str(vae): 8.0 * vae.epochs * (vae.share or 1.0), f"measuring {vae}": 8.0}
     return seconds
 
 

@@ -102,12 +102,17 @@ def show_recipes(*runs: Run) -> None:
     for run in runs:
         print(f"{run.recipe}{', archived' if run.made.get('archived') else ''}")
         if run.recipe.model == "vae":
-            threshold = _collapse_beta(run.recipe.dataset, run.recipe.train_images, run.latent_dim)
+            threshold = collapse_beta(run)
             facts = {"beta": run.beta, "latents": run.latent_dim, "threshold": threshold}
             if run.beta > threshold:
                 sentences.append(templates.macro("display.md", "collapse_expected", **facts))
     if sentences:
         show_text("\n\n".join(sentences))
+
+
+def collapse_beta(run: Run) -> float:
+    """:func:`vae_nb.objective.collapse_beta` of the run's training images, computed once."""
+    return _collapse_beta(run.recipe.dataset, run.recipe.train_images, run.latent_dim)
 
 
 @functools.cache
