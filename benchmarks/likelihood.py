@@ -1,6 +1,7 @@
 """Train and evaluate the rows of the chapter on likelihood, and archive them.
 
     python benchmarks/likelihood.py [--rows 1:0 1:1 5:0] [--epochs 100] [--from 1] [--samples 5000]
+    python benchmarks/likelihood.py --rates --epochs 30   # rate and distortion at four betas
 
 A row is k:seed. ``--from 1`` goes on with the network of the VAE of the same seed. What is trained
 or evaluated already is not done again: networks are kept in the cache, values in
@@ -22,6 +23,7 @@ from vae_nb.metrics.intervals import mean_ci
 from vae_nb.metrics.latent import active_units
 
 ARCHIVE = Path(likelihood.__file__).with_name("likelihood.json")
+RATES = ARCHIVE.with_suffix(".rates.json")
 
 
 def main() -> None:
@@ -31,11 +33,15 @@ def main() -> None:
     asked.add_argument("--epochs", type=int, default=100)
     asked.add_argument("--from", dest="start", type=int, help="go on with the network of this k")
     asked.add_argument("--samples", type=int, default=5000)
-    asked.add_argument("--batch-size", type=int, default=256)
+    asked.add_argument("--batch-size", type=int, default=likelihood.BATCH)
     asked.add_argument("--images", type=int, default=10_000, help="test images, the first ones")
+    asked.add_argument("--rates", action="store_true", help="the table of rates and distortions")
     args = asked.parse_args()
     torch.set_num_threads(1)
     dataset = data.load()
+    if args.rates:
+        rates(dataset, args)
+        return
     for row in args.rows:
         if archived().get(row, {}).get("images", 0) >= args.images:
             continue
@@ -60,6 +66,34 @@ def main() -> None:
         text = json.dumps(archived() | {row: made | found}, indent=1, sort_keys=True)
         cache.write_atomically(ARCHIVE, text + "\n")
         print(row, found, flush=True)
+
+
+def rates(dataset: data.Dataset, args: argparse.Namespace) -> None:
+    """Networks for one beta each, and one for all, trained twice as long; archived one by one."""
+    images, betas = dataset.train_images, list(likelihood.RATES)
+    generator = torch.Generator().manual_seed(0)
+    pixels = likelihood.binarised(dataset.test_images, generator)
+    noise = torch.randn(1, len(pixels), likelihood.LATENTS, generator=generator)
+    jobs = {f"{beta:g}": (likelihood.BernoulliVAE, likelihood.weighted(beta), 1) for beta in betas}
+    everything = likelihood.of_all_betas(min(betas), max(betas))
+    jobs["all"] = (likelihood.AllBetaVAE, everything, 2)
+    for name, (network, objective, times) in jobs.items():
+        kept = json.loads(RATES.read_text()) if RATES.exists() else {}
+        if name in kept:
+            continue
+        start, epochs = time.process_time(), args.epochs * times
+        model = likelihood.new(images, 0, network)
+        options = {"batch_size": args.batch_size, "objective": objective, "start": model}
+        likelihood.train(images, 1, epochs, **options)
+        row = {"epochs": epochs, "cpu_seconds": time.process_time() - start, "images": len(pixels)}
+        with torch.inference_mode():
+            for beta in betas if name == "all" else [float(name)]:
+                at = model.at(torch.tensor([beta])) if name == "all" else model
+                terms = likelihood.distortion_and_rate(at, pixels, noise)
+                distortion, rate = (mean_ci(each.numpy()).interval for each in terms)
+                row[f"{beta:g}"] = {"rate": list(rate), "distortion": list(distortion)}
+        cache.write_atomically(RATES, json.dumps(kept | {name: row}, indent=1) + "\n")
+        print(name, row, flush=True)
 
 
 def archived() -> dict[str, dict]:

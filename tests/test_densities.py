@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 import toys
@@ -72,13 +74,23 @@ def test_the_same_seed_draws_the_same_codes(codes):
     assert not torch.equal(sampler(50, 3), sampler(50, 4))
 
 
-def test_a_repair_changes_the_draw_alone_and_is_measured_as_samples_are():
+def test_a_repair_changes_the_draw_alone_and_is_measured_as_samples_are(tmp_path, monkeypatch):
+    monkeypatch.setenv("VAE_NB_CACHE", str(tmp_path))
     data = toys.dataset()
     run = toys.run(data)
     plain = densities.repair(run, "prior")
     assert torch.equal(plain.samples(20, 0), metrics.samples.from_prior(run, 20, 0))
     names = ("fid_prior", "recognised_prior", "novelty_prior")
     assert densities.measure(plain, names) == metrics.measure(metrics.Record(data, run), names)
+    monkeypatch.setattr(metrics, "measure", lambda *_: pytest.fail("it is measured again"))
+    assert densities.measure(densities.repair(run, "prior"), names).keys() == set(names)
+    for change in ({"name": "gaussian"}, {"run": dataclasses.replace(run, digest="other")}):
+        given = {"run": run, "name": "prior"} | change
+        assert densities.repair(**given).place != plain.place
+    local = densities.repair(run, "clusters").place
+    monkeypatch.setattr(densities, "CLUSTERS", 3)
+    assert densities.repair(run, "clusters").place != local
+    monkeypatch.undo()
     decoded = run.decode(sampled_codes(run, data.test_images))
     record = metrics.Record(data, run, {("samples", "prior"): lambda: decoded})
     assert densities.own_codes(run, names) == metrics.measure(record, names)

@@ -226,3 +226,102 @@ def test_a_network_is_trained_once_and_named_by_all_that_decides_it(tmp_path, mo
     for given in ((few, 2, 1), (few, 1, 2), (few, 1, 1, 3), (mnist.first(100), 1, 1)):
         likelihood.fit(*given)
     assert len(trained) == 5
+
+
+# --- rate and distortion ---
+
+
+def small_network(kind=likelihood.BernoulliVAE) -> likelihood.BernoulliVAE:
+    torch.manual_seed(0)
+    return kind(latent_dim=3, hidden=8).eval()
+
+
+def test_the_elbo_is_distortion_and_weighted_rate(mnist):
+    model, pixels = small_network(), mnist.test_images[:5].round()
+    drawn = noise(4, 5, 3)
+    distortion, rate = likelihood.distortion_and_rate(model, pixels, drawn)
+    q = model.posterior(pixels)
+    prior = torch.distributions.Normal(0.0, 1.0)
+    posterior = torch.distributions.Normal(q.mean, (q.log_variance / 2).exp())
+    assert torch.allclose(rate, torch.distributions.kl_divergence(posterior, prior).sum(1))
+    of_pixels = torch.distributions.Bernoulli(logits=model.decoder(q.sample(drawn)))
+    expected = -of_pixels.log_prob(pixels.flatten(1)).sum(-1).mean(0)
+    assert torch.allclose(distortion, expected, atol=1e-4)
+    for beta in (1.0, 0.1, torch.tensor([0.1, 1, 2, 3, 4])):
+        found = likelihood.elbo(model, pixels, drawn, beta)
+        assert torch.allclose(found, -expected - beta * rate, atol=1e-4)
+
+
+def test_a_network_of_all_betas_begins_as_an_ordinary_one_and_changes_by_its_gates(mnist):
+    model, pixels = small_network(likelihood.AllBetaVAE), mnist.test_images[:4].round()
+    betas, drawn = torch.tensor([0.01, 0.1, 2.0, 10.0]), noise(2, 4, 3)
+    plain = likelihood.elbo(model, pixels, drawn, betas)
+    assert torch.allclose(likelihood.elbo(model.at(betas), pixels, drawn, betas), plain)
+    assert len(model.gates) == 4  # the hidden layers
+    for number, gate in enumerate(model.gates):
+        with torch.no_grad():
+            gate.weight.fill_(1.0)
+        changed = likelihood.elbo(model.at(betas), pixels, drawn, betas)
+        assert (changed - plain).abs().min() > 1e-6, number
+        # Only log beta = 0 leaves a gate with this weight as it is.
+        ones = likelihood.elbo(model.at(torch.ones(1)), pixels, drawn, betas)
+        assert torch.allclose(ones, plain)
+
+
+def test_every_image_of_a_batch_has_a_beta_of_its_own_and_all_count_alike():
+    seen = []
+
+    class Model:
+        def at(self, betas):
+            seen.append(betas)
+            return self
+
+        def posterior(self, pixels):
+            return Posterior(torch.full((len(pixels), 1), 3.0), torch.zeros(len(pixels), 1))
+
+        def decoder(self, codes):
+            return torch.zeros(*codes.shape[:2], 784)
+
+    objective = likelihood.of_all_betas(0.01, 10.0)
+    pixels, generator = torch.zeros(100, 1, 28, 28), torch.Generator().manual_seed(0)
+    for _ in range(100):
+        values = objective(Model(), pixels, noise(1, 100, 1), generator)
+    betas = seen[-1]
+    assert betas.min() >= 0.01 and betas.max() <= 10.0
+    counts = torch.histc(betas.log(), 10, math.log(0.01), math.log(10.0))
+    assert counts.min() >= 9 and counts.max() <= 11  # a tenth in each tenth of the range
+    assert not torch.equal(betas, betas.sort().values)
+    assert values.shape == (100,) and torch.allclose(values, torch.tensor(-1.0), atol=0.1)
+
+
+def test_a_large_weight_costs_the_code(mnist):
+    images = mnist.train_images[:1000]
+    rates = {}
+    for beta in (0.01, 30.0):
+        start = likelihood.new(images)
+        objective = likelihood.weighted(beta)
+        more = {"start": start, "objective": objective, "batch_size": 32}
+        model = likelihood.train(images, 1, 3, **more)
+        pixels = mnist.test_images[:100].round()
+        rates[beta] = likelihood.distortion_and_rate(model, pixels, noise(1, 100, 50))[1].mean()
+    assert rates[30.0] < 0.1 * rates[0.01]
+
+
+def test_what_the_table_of_rates_says_follows_from_it():
+    ours = {beta: pair for beta, pair in likelihood.RATES.items()}
+    table = published.rates_table(ours).splitlines()
+    assert table[2] == "| 0.01 | one β | 129.1 | 42.2 | 43.5 | 129.1 | 42.2 | 43.5 |"
+    assert len(table) == 2 + 8
+    text = published.who_wins(ours)
+    assert "published networks for one β are better at every β; ours at every β" in text
+    assert text.count("at β = 0.01 and 0.1") == 2 and "order: as β grows" in text
+    swapped = {beta: pair[::-1] for beta, pair in ours.items()}
+    assert "at every β; ours nowhere" in published.who_wins(swapped)
+    flat = {beta: ((1.0, 2.0), (1.0, 2.0)) for beta in ours}
+    assert "Not even the order carries over" in published.who_wins(flat)
+
+
+def test_the_archive_of_rates_is_whole():
+    rates = published.archived_rates()
+    assert rates.keys() == likelihood.RATES.keys()
+    assert all(rate > 0 and distortion > 0 for pair in rates.values() for rate, distortion in pair)

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vae_nb import metrics
+from vae_nb import cache, metrics
 from vae_nb.data import Dataset
 from vae_nb.metrics import samples
 from vae_nb.metrics.intervals import Estimate
@@ -278,12 +278,16 @@ DENSITIES = {
 
 @dataclasses.dataclass(frozen=True)
 class Repair:
-    """A model with a density: codes, samples ``(count, 1, 28, 28)``, seconds of the fit."""
+    """A model with a density: codes, samples ``(count, 1, 28, 28)``, seconds of the fit.
+
+    ``place`` is the name under which its measures are kept, "" where they are not.
+    """
 
     run: Run
     name: str
     sampler: Sampler
     seconds: float
+    place: str = ""
 
     def samples(self, count: int, seed: int = 0) -> Tensor:
         """Images of ``count`` codes of the density; raises where it has diverged."""
@@ -298,11 +302,16 @@ def repair(run: Run, name: str) -> Repair:
     start = time.perf_counter()
     codes = sampled_codes(run, run.dataset.train_images, run.recipe.seed)
     sampler = fit(name, codes, run.recipe.seed)
-    return Repair(run, name, sampler, time.perf_counter() - start)
+    local = f"{CLUSTERS}-{STRENGTH}-" if name == "clusters" else ""
+    place = f"{run.digest}-{name}-{local}{cache.source_digest(Path(__file__))[:16]}"
+    return Repair(run, name, sampler, time.perf_counter() - start, place)
 
 
 def measure(repaired: Repair, names: Sequence[str] = SHOWN) -> dict[str, Estimate]:
-    """The measures of samples, as :mod:`vae_nb.metrics` has them, of a repair's samples."""
+    """The measures of samples, as :mod:`vae_nb.metrics` has them, of a repair's samples.
+
+    They are kept in the cache.
+    """
     run = repaired.run
 
     def drawn() -> Tensor:
@@ -314,6 +323,9 @@ def measure(repaired: Repair, names: Sequence[str] = SHOWN) -> dict[str, Estimat
         ("real_radii",): lambda: samples.real_radii(real),
     }
     record = Record(run.dataset, run, shared | {("samples", "prior"): drawn})
+    if repaired.place:
+        what = f"{DENSITIES[repaired.name].title}, {run.recipe}"
+        return metrics.kept(repaired.place, names, lambda: record, what)
     found = metrics.measure(record, names)
     return {name: value for name, value in found.items() if value is not None}
 

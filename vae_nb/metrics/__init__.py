@@ -535,7 +535,7 @@ def of(run: Run, names: Iterable[str] | None = None) -> dict[str, Estimate]:
     if not hasattr(run.model, "encode"):
         raise ValueError("a multi-rate model is measured at one beta: metrics.of(run.at(beta))")
     wanted = _wanted(run.recipe, names)
-    return _cached(run.digest, wanted, lambda: Record(run.dataset, run), str(run.recipe))
+    return kept(run.digest, wanted, lambda: Record(run.dataset, run), str(run.recipe))
 
 
 def of_real(dataset: Dataset) -> dict[str, Estimate]:
@@ -554,7 +554,7 @@ def of_control(
     digest = f"{dataset.digest}-{_digest(controls.__name__)}"
     title = f"{dataset.name}, {CONTROLS[name].title}"
     wanted = JUDGED if names is None else list(names)
-    return _cached(f"{name}-{digest}", wanted, lambda: ControlRecord(dataset, name), title)
+    return kept(f"{name}-{digest}", wanted, lambda: ControlRecord(dataset, name), title)
 
 
 def of_baseline(dataset: Dataset, kind: str) -> dict[str, Estimate]:
@@ -569,7 +569,7 @@ def of_baseline(dataset: Dataset, kind: str) -> dict[str, Estimate]:
         and (kind != "pixels" or metric.compute is not probes.measure_under_noise)
     ]
     place = f"{kind}-{dataset.digest}-{len(dataset.train_images)}"
-    return _cached(place, wanted, lambda: probes.baseline(dataset, kind), dataset.name)
+    return kept(place, wanted, lambda: probes.baseline(dataset, kind), dataset.name)
 
 
 def curve(run: Run, betas: Sequence[float] = CURVE) -> dict[float, dict[str, Estimate]]:
@@ -633,9 +633,13 @@ def _place(name: str) -> Path:
     return cache.folder() / "measured" / name
 
 
-def _cached(
+def kept(
     place: str, names: Sequence[str], record: Callable[[], Record], what: str
 ) -> dict[str, Estimate]:
+    """Metrics of a record, kept in the cache under the name ``place``; missing ones are computed.
+
+    ``what`` says whose they are while they are measured. Those that it does not have are left out.
+    """
     keys = {f"{name}-{METRICS[name].identity}": name for name in names}
 
     def compute(missing: list[str]) -> dict[str, Any]:
@@ -643,8 +647,8 @@ def _cached(
             values = measure(record(), [keys[key] for key in missing], advance)
         return {key: values[keys[key]] for key in missing}
 
-    kept = cache.values(_place(place), list(keys), compute, _read)
-    return {name: kept[key] for key, name in keys.items() if kept[key] is not None}
+    values = cache.values(_place(place), list(keys), compute, _read)
+    return {name: values[key] for key, name in keys.items() if values[key] is not None}
 
 
 def _read(kept: Any) -> Estimate | None:

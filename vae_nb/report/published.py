@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,8 @@ from vae_nb.metrics.intervals import Estimate, mean_ci
 from vae_nb.report import tables, templates
 
 ARCHIVE = Path(likelihood.__file__).with_name("likelihood.json")
+RATES = ARCHIVE.with_suffix(".rates.json")
+Rates = dict[float, tuple[tuple[float, float], tuple[float, float]]]  # as likelihood.RATES
 
 
 def archived(path: Path = ARCHIVE) -> list[dict[str, Any]]:
@@ -78,3 +81,53 @@ def bounds(gains: Mapping[int, Estimate], elbo: float) -> str:
     k = max(gains)
     facts = {"k": k, "gain": gains[k], "gains": gains[k].low > 0, "elbo": elbo}
     return templates.macro("published.md", "bounds", **facts)
+
+
+def archived_rates(path: Path = RATES) -> Rates:
+    """Rates and distortions by beta: of our networks for one beta each, and of that for all."""
+    rows = json.loads(path.read_text(encoding="utf-8"))
+
+    def pair(row: Mapping[str, Any], beta: float) -> tuple[float, float]:
+        return row[f"{beta:g}"]["rate"][0], row[f"{beta:g}"]["distortion"][0]
+
+    return {b: (pair(rows[f"{b:g}"], b), pair(rows["all"], b)) for b in likelihood.RATES}
+
+
+def rates_table(ours: Rates) -> str:
+    """Rate R, distortion D and the objective D + beta R, published and ours."""
+    lines = []
+    for beta, published in likelihood.RATES.items():
+        for name, theirs, own in zip(("one β", "all β"), published, ours[beta], strict=True):
+            both = [
+                f"{number:.1f}"
+                for rate, distortion in (theirs, own)
+                for number in (rate, distortion, distortion + beta * rate)
+            ]
+            lines.append([f"{beta:g}", name, *both])
+    head = ["β", "trained for", "R", "D", "D + β R", "ours: R", "D", "D + β R"]
+    return tables.markdown(head, lines, "rl" + "r" * 6)
+
+
+def who_wins(ours: Rates) -> str:
+    """At which betas the networks for one beta are the better ones, by D + beta R and by D."""
+    facts = {}
+    for whose, rates in (("published", likelihood.RATES), ("ours", ours)):
+        for by, weight in (("objective", 1.0), ("distortion", 0.0)):
+            scores = {
+                beta: [distortion + weight * beta * rate for rate, distortion in pair]
+                for beta, pair in rates.items()
+            }
+            facts[f"{whose}_{by}"] = [beta for beta, (one, every) in scores.items() if one < every]
+            facts[f"{whose}_{by}_all"] = [b for b, (one, every) in scores.items() if one >= every]
+    order = {"ours_fall": _falls(ours), "betas": list(likelihood.RATES)}
+    return templates.macro("published.md", "who_wins", **facts, **order)
+
+
+def _falls(rates: Rates) -> bool:
+    """Whether the rate falls and the distortion rises with beta, for either kind of network."""
+    kinds = list(zip(*rates.values(), strict=True))
+    return all(
+        one[0] > other[0] and one[1] < other[1]
+        for kind in kinds
+        for one, other in itertools.pairwise(kind)
+    )
