@@ -9,9 +9,10 @@ import torch
 import toys
 from sklearn.mixture import GaussianMixture
 
-from vae_nb import densities, metrics
+from vae_nb import cache, densities, metrics, runs
 from vae_nb.metrics.intervals import Estimate, exactly
 from vae_nb.models import sampled_codes
+from vae_nb.recipe import recipe
 from vae_nb.report import repairs
 
 TRAINED = ("second_vae", "flow")
@@ -117,6 +118,13 @@ def test_a_density_that_diverges_says_so():
     gone = densities.Repair(run, "flow", lambda count, seed: torch.full((count, 6), torch.inf), 0.0)
     with pytest.raises(FloatingPointError, match="a flow has diverged"):
         gone.samples(3)
+
+
+def test_the_package_brings_what_its_page_measures():
+    """Else a preview would measure it: run `vae-nb preview --archive` after a build of the page."""
+    for key in (("ae", 0.0), ("sigma_vae", 0.0), ("vae", 0.1)):
+        name = densities.place(runs.digest(recipe(*key)), "clusters")
+        assert cache.is_cached(runs.CARRIED / "measured" / name, [])
 
 
 def test_the_archive_has_every_measure_of_each_row():

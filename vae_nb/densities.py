@@ -302,9 +302,13 @@ def repair(run: Run, name: str) -> Repair:
     start = time.perf_counter()
     codes = sampled_codes(run, run.dataset.train_images, run.recipe.seed)
     sampler = fit(name, codes, run.recipe.seed)
+    return Repair(run, name, sampler, time.perf_counter() - start, place(run.digest, name))
+
+
+def place(digest: str, name: str) -> str:
+    """The name under which measures of a density are kept, for the run of this ``digest``."""
     local = f"{CLUSTERS}-{STRENGTH}-" if name == "clusters" else ""
-    place = f"{run.digest}-{name}-{local}{cache.source_digest(Path(__file__))[:16]}"
-    return Repair(run, name, sampler, time.perf_counter() - start, place)
+    return f"{digest}-{name}-{local}{cache.source_digest(Path(__file__))[:16]}"
 
 
 def measure(repaired: Repair, names: Sequence[str] = SHOWN) -> dict[str, Estimate]:

@@ -104,7 +104,7 @@ def rates_table(ours: Rates) -> str:
                 for number in (rate, distortion, distortion + beta * rate)
             ]
             lines.append([f"{beta:g}", name, *both])
-    head = ["β", "trained for", "R", "D", "D + β R", "ours: R", "D", "D + β R"]
+    head = ["β", "trained for", "published: R", "D", "D + β R", "ours: R", "D", "D + β R"]
     return tables.markdown(head, lines, "rl" + "r" * 6)
 
 
