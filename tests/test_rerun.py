@@ -630,6 +630,33 @@ def test_a_kernel_that_was_started_early_has_the_environment_of_later(tmp_path, 
     assert not manager.is_alive()
 
 
+STARTED = """
+import sys, time
+from pathlib import Path
+from vae_nb.commands import rerun_kernel
+with rerun_kernel.started(Path(sys.argv[1])) as kernel:
+    print(kernel._manager.provisioner.pid, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="no /proc on this system")
+def test_a_kernel_that_still_imports_ends_with_the_killed_command():
+    command = [sys.executable, "-c", STARTED, str(TEN)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    number = process.stdout.readline().strip()
+    assert Path(f"/proc/{number}").exists()
+    process.kill()
+    process.communicate()
+    until = time.monotonic() + 30
+    while Path(f"/proc/{number}").exists() and time.monotonic() < until:
+        if "Z" in Path(f"/proc/{number}/stat").read_text().rpartition(")")[2][:3]:
+            break
+        time.sleep(0.1)
+    else:
+        assert not Path(f"/proc/{number}").exists()
+
+
 REFUSED = """
 import sys
 from vae_nb.__main__ import main

@@ -11,8 +11,8 @@ import re
 import sys
 from pathlib import Path
 
-# A child ends with whoever started it, also if that was killed: kernels look whether their parent
-# is still there, and so do ours.
+# A child ends with whoever started it, also if that was killed: as kernels do, once they have
+# started, it looks whether its parent is still there.
 _FOLLOW = """
 import os, threading, time
 def follow():
@@ -24,9 +24,14 @@ if hasattr(os, "getppid") and os.name != "nt":
 """
 
 
+def following() -> str:
+    """Code that ends its process with ours."""
+    return _FOLLOW.format(parent=os.getpid())
+
+
 def child_command(code: str, *arguments: str) -> list[str]:
     """The command line that runs ``code`` by this Python, for a child that ends with us."""
-    return [sys.executable, "-c", _FOLLOW.format(parent=os.getpid()) + code, *arguments]
+    return [sys.executable, "-c", following() + code, *arguments]
 
 
 def build_command(book: str | Path, *options: str) -> list[str]:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from vae_nb.commands import following
+
 # Each kernel would warn that it talks plain TCP, and some that they were stopped.
 QUIET = ["--log-level=CRITICAL"]
-# Without a name of its own in the chapter's namespace.
+# Without names of their own in the chapter's namespace.
+_FOLLOW = "exec({code!r}, {{}})"
 _IMPORTS = "[__import__(f'vae_nb.{name}') for name in ('explorer', 'report')] and None"
 _SETTINGS = "__import__('os').environ.update({environment!r})"
 _THREADS = "__import__('torch').set_num_threads({threads})"
@@ -76,10 +80,15 @@ def started(source: Path) -> Iterator[Kernel]:
     metadata = json.loads(source.read_text(encoding="utf-8")).get("metadata", {})
     name = metadata.get("kernelspec", {}).get("name", "python3")
     manager = KernelManager(kernel_name=name)
-    lines = [f"--InteractiveShellApp.exec_lines={_IMPORTS}"]
-    manager.start_kernel(extra_arguments=QUIET + lines, cwd=str(source.parent))
+    lines = [_FOLLOW.format(code=following()), _IMPORTS]
+    arguments = [f"--InteractiveShellApp.exec_lines={line}" for line in lines]
+    manager.start_kernel(extra_arguments=QUIET + arguments, cwd=str(source.parent))
     kernel = Kernel(manager)
     try:
         yield kernel
+    except BaseException:
+        # Else asyncio would tell of a kernel that died while nbclient waited for it.
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        raise
     finally:
         kernel.close()
