@@ -18,7 +18,7 @@ from filelock import FileLock
 
 from vae_nb import __main__ as door
 from vae_nb import cache as store
-from vae_nb.commands import build_command, cache, exercises, literal
+from vae_nb.commands import build_command, cache, child_command, exercises, literal
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -205,6 +205,28 @@ def test_make_runs_nothing_that_is_handed_to_it(text, make):
     assert make("CHAPTER=toy", f"ARGS=-p a {text}")[4:] == ["-p", "a", *words]
     assert make(f"CHAPTER={text}")[3:] == [text]
     assert make(CHAPTER="toy", BETA=text)[4:] == ["--beta", *words]
+
+
+LIGHT = """
+import sys
+from vae_nb import commands
+with commands.light_imports():
+    import nbformat
+    nbformat.validate(nbformat.v4.new_notebook())
+assert "rfc3987_syntax" not in sys.modules and "lark" not in sys.modules
+import json  # what is there already stays as it is
+commands._SLOW = "json"
+with commands.light_imports():
+    assert sys.modules["json"] is json
+assert sys.modules["json"] is json
+"""
+
+
+def test_reading_a_notebook_does_not_build_a_grammar():
+    done = subprocess.run([sys.executable, "-c", LIGHT], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    child = child_command("import jsonschema; print(sorted({'lark'} & sys.modules.keys()))")
+    assert subprocess.run(child, capture_output=True, text=True).stdout == "[]\n"
 
 
 # --- the end of a command, and of what it has started ---

@@ -6,9 +6,11 @@ the exit code, and a function of its own for Python.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 # A child ends with whoever started it, also if that was killed: as kernels do, once they have
@@ -24,6 +26,24 @@ if hasattr(os, "getppid") and os.name != "nt":
 """
 
 
+# jsonschema imports it where it is there, for addresses in schemas. Its grammar takes two seconds to
+# build, and no notebook has such an address.
+_SLOW = "rfc3987_syntax"
+
+
+@contextlib.contextmanager
+def light_imports() -> Iterator[None]:
+    """Let notebooks be read, as long as this is entered, without a module that takes seconds."""
+    if _SLOW in sys.modules:
+        yield
+        return
+    sys.modules[_SLOW] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[_SLOW]
+
+
 def following() -> str:
     """Code that ends its process with ours."""
     return _FOLLOW.format(parent=os.getpid())
@@ -31,7 +51,8 @@ def following() -> str:
 
 def child_command(code: str, *arguments: str) -> list[str]:
     """The command line that runs ``code`` by this Python, for a child that ends with us."""
-    return [sys.executable, "-c", following() + code, *arguments]
+    light = f"import sys\nsys.modules[{_SLOW!r}] = None\n"
+    return [sys.executable, "-c", following() + light + code, *arguments]
 
 
 def build_command(book: str | Path, *options: str) -> list[str]:

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from vae_nb.commands import book_folder, rerun_chapter, rerun_kernel
+from vae_nb.commands import book_folder, light_imports, rerun_chapter, rerun_kernel
 from vae_nb.progress import Watcher
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ def rerun(
     for its in parameter_sets:
         rerun_chapter.check(source, its, _title(chapter, its))
     with contextlib.ExitStack() as stack:
+        stack.enter_context(light_imports())
         ready = None
         if rerun_chapter.is_of_the_book(source):  # its kernel imports while we do
             ready = stack.enter_context(rerun_kernel.started(source))
