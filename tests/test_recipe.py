@@ -92,8 +92,15 @@ def test_course_profile_is_the_course_recipe(model, beta, epochs):
 @pytest.mark.parametrize(
     ("beta", "epochs", "share"),
     [
-        *[(1e-4, 1, 0.5), (0.03, 1, 0.5), (0.3, 1, 0.5), (10, 1, 0.5)],
-        *[(0.049, 1, None), (0.2, 1, None), (0.05, 2, None), (0.1, 2, None), (0.15, 2, None)],
+        *[(1e-4, 1, 0.5), (0.02, 1, 0.5), (0.3, 1, 0.5), (10, 1, 0.5)],
+        *[
+            (0.03, 1, None),
+            (0.049, 1, None),
+            (0.2, 1, None),
+            (0.05, 2, None),
+            (0.1, 2, None),
+            (0.15, 2, None),
+        ],
     ],
 )
 def test_an_instant_vae_goes_on_from_the_network_of_all_betas(beta, epochs, share):

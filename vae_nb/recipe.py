@@ -139,7 +139,7 @@ PROFILES: dict[str, dict[str, Any]] = {
 }
 # From the network of all betas, half of the images are enough for most betas. Where the
 # rate–distortion curve bends it takes an epoch, and where it bends most two.
-BEND, SHARE_BESIDE_BEND = (0.03, 0.3), 0.5
+BEND, SHARE_BESIDE_BEND = (0.02, 0.3), 0.5
 SHARPEST, EPOCHS_AT_SHARPEST = (0.05, 0.15), 2
 
 

@@ -26,8 +26,8 @@ if hasattr(os, "getppid") and os.name != "nt":
 """
 
 
-# jsonschema imports it where it is there, for addresses in schemas. Its grammar takes two seconds to
-# build, and no notebook has such an address.
+# jsonschema imports it where it is there, for addresses in schemas. To build its grammar takes two
+# seconds, and no notebook has such an address.
 _SLOW = "rfc3987_syntax"
 
 
