@@ -637,6 +637,49 @@ def test_pickles_that_others_may_write_are_not_read(place: str, tmp_path: Path) 
 
 
 @pytest.mark.slow
+def test_what_an_earlier_build_did_not_leave_so_is_not_read(tmp_path: Path) -> None:
+    book = make_book(tmp_path, "references")
+    kept = book / "_build" / ".doctrees" / "environment.pickle"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"cos\nsystem\n(S'touch READ'\ntR.")  # nobody else may write there
+    run = build(book)
+    assert run.returncode == 0 and "all are read again" in run.stdout
+    assert not list(tmp_path.rglob("READ")) and not Path("READ").exists()
+    run = build(book)
+    assert run.returncode == 0 and "read again" not in run.stdout
+    content = bytearray(kept.read_bytes())
+    content[len(content) // 2] ^= 1
+    kept.write_bytes(content)
+    run = build(book)
+    assert run.returncode == 0 and "all are read again" in run.stdout
+    assert kept.read_bytes() != content
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", ["database", "missing", "turned", "no notebook"])
+def test_outputs_that_are_damaged_are_computed_again(damage: str, tmp_path: Path) -> None:
+    book = make_book(tmp_path, "one")
+    assert build(book).returncode == 0
+    outputs = book / "_build" / ".jupyter_cache"
+    (notebook,) = outputs.rglob("base.ipynb")
+    before = notebook.read_text("utf-8")
+    if damage == "database":
+        (outputs / "global.db").write_bytes(b"")
+    elif damage == "missing":
+        notebook.unlink()
+    elif damage == "turned":  # a notebook still, with another number
+        notebook.write_text(before.replace("1", "7"), "utf-8")
+    else:
+        (book / "_build" / ".checksums.json").unlink()  # as after a build that was killed
+        notebook.write_text("null", "utf-8")
+    run = build(book)
+    assert run.returncode == 0 and "all pages are run again" in run.stdout
+    (notebook,) = outputs.rglob("base.ipynb")
+    assert nbformat.reads(notebook.read_text("utf-8"), 4).cells
+    assert "all pages are run again" not in build(book).stdout
+
+
+@pytest.mark.slow
 def test_a_second_build_in_one_folder_is_refused(tmp_path: Path) -> None:
     book = make_book(tmp_path, "references")
     (book / "_build").mkdir()

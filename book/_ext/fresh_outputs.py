@@ -9,9 +9,13 @@ fitted before come from the cache of the package).
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
+import json
 import os
 import re
+import shutil
+import sqlite3
 import stat
 import sys
 from collections.abc import Iterable
@@ -38,6 +42,8 @@ ROOT = BOOK.parent
 PACKAGE = "vae_nb"
 REFERENCE = "api"
 KEPT = 100  # outputs of pages, the last ones that were used
+OUTPUTS = ".jupyter_cache"  # where, in the folder of the built book
+SUMS = ".checksums.json"  # beside it: of what a build leaves for the next one
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -72,7 +78,71 @@ def enter(app: Sphinx, config: Config) -> None:
         lock.acquire(timeout=0)
     except Timeout:
         raise FolderRefused(f"another build is at work in {build}; wait until it ends") from None
+    discard_damaged(build, kept)
+    app.connect("build-finished", lambda app, error: error or note_sums(build, kept))
     app.connect("build-finished", lambda app, error: lock.release())
+
+
+def sums(*folders: Path) -> dict[str, str]:
+    """Digests of all files in the folders, by path; "" for what is no plain file."""
+    return {
+        str(path): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+        for folder in folders
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+def note_sums(build: Path, kept: Path) -> None:
+    """Note what a build that has succeeded leaves for the next one."""
+    text = json.dumps(sums(kept, build / OUTPUTS / "executed"))
+    beside = build / f"{SUMS}.new"
+    beside.write_text(text, encoding="utf-8")
+    os.replace(beside, build / SUMS)
+
+
+def discard_damaged(build: Path, kept: Path) -> None:
+    """Remove what the last build did not leave so: Sphinx would unpickle it, or pages show it.
+
+    What Sphinx keeps has to be that of the last build which succeeded. Outputs may be newer, and
+    then have to be notebooks.
+    """
+    try:
+        known = json.loads((build / SUMS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = {}
+    before = {path: digest for path, digest in known.items() if Path(path).is_relative_to(kept)}
+    if kept.exists() and sums(kept) != before:
+        LOGGER.info("pages kept by an earlier build are not as it left them: all are read again")
+        _remove(kept)
+    outputs = build / OUTPUTS
+    if outputs.exists() and _damaged(outputs, known):
+        LOGGER.info("outputs kept by an earlier build are damaged: all pages are run again")
+        _remove(outputs)
+
+
+def _damaged(outputs: Path, known: dict[str, str]) -> bool:
+    try:
+        with contextlib.closing(sqlite3.connect(outputs / "global.db")) as database:
+            if database.execute("pragma integrity_check").fetchone() != ("ok",):
+                return True
+            for (name,) in database.execute("select hashkey from nbcache"):
+                if not (outputs / "executed" / name / "base.ipynb").is_file():
+                    return True
+        for path, digest in sums(outputs / "executed").items():
+            if path in known and known[path] != digest:
+                return True
+            if path not in known and path.endswith("base.ipynb"):
+                nbformat.read(path, as_version=4)
+    except Exception:  # whatever a wrong file leads to
+        return True
+    return False
+
+
+def _remove(place: Path) -> None:
+    if place.is_dir() and not place.is_symlink():
+        shutil.rmtree(place)
+    else:
+        place.unlink()
 
 
 def note_size(app: Sphinx, error: Exception | None) -> None:
@@ -154,7 +224,7 @@ def prepare(app: Sphinx, config: Config) -> None:
     )
     if config.nb_execution_mode != "cache":
         return
-    path = Path(app.outdir).parent / ".jupyter_cache"
+    path = Path(app.outdir).parent / OUTPUTS
     config.nb_execution_cache_path = str(path)
     get_cache(path).change_cache_limit(KEPT)
 
