@@ -659,6 +659,7 @@ def test_what_an_earlier_build_did_not_leave_so_is_not_read(tmp_path: Path) -> N
 @pytest.mark.parametrize("damage", ["database", "missing", "turned", "no notebook"])
 def test_outputs_that_are_damaged_are_computed_again(damage: str, tmp_path: Path) -> None:
     book = make_book(tmp_path, "one")
+    write_page(book, "one", code("11"))
     assert build(book).returncode == 0
     outputs = book / "_build" / ".jupyter_cache"
     (notebook,) = outputs.rglob("base.ipynb")
@@ -668,15 +669,17 @@ def test_outputs_that_are_damaged_are_computed_again(damage: str, tmp_path: Path
     elif damage == "missing":
         notebook.unlink()
     elif damage == "turned":  # a notebook still, with another number
-        notebook.write_text(before.replace("1", "7"), "utf-8")
+        notebook.write_text(before.replace('"11"', '"77"'), "utf-8")
     else:
         (book / "_build" / ".checksums.json").unlink()  # as after a build that was killed
         notebook.write_text("null", "utf-8")
+    write_page(book, "one", code("11"), new_markdown_cell("An edit: the page is read again."))
     run = build(book)
-    assert run.returncode == 0 and "all pages are run again" in run.stdout
+    assert run.returncode == 0 and "are damaged and removed" in run.stdout
     (notebook,) = outputs.rglob("base.ipynb")
     assert nbformat.reads(notebook.read_text("utf-8"), 4).cells
-    assert "all pages are run again" not in build(book).stdout
+    assert "77" not in page(book, "one").find("article").text
+    assert "are damaged and removed" not in build(book).stdout
 
 
 @pytest.mark.slow

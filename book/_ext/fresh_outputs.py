@@ -116,7 +116,7 @@ def discard_damaged(build: Path, kept: Path) -> None:
         _remove(kept)
     outputs = build / OUTPUTS
     if outputs.exists() and _damaged(outputs, known):
-        LOGGER.info("outputs kept by an earlier build are damaged: all pages are run again")
+        LOGGER.info("outputs kept by an earlier build are damaged and removed")
         _remove(outputs)
 
 
