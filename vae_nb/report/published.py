@@ -53,26 +53,19 @@ def likelihood_table(rows: list[dict[str, Any]]) -> str:
 
 def difference(rows: list[dict[str, Any]]) -> str:
     """How far ours is from the published value, row by row, and what is missing."""
+    by_k = {k: own for k in likelihood.PUBLISHED if (own := [row for row in rows if row["k"] == k])}
     found = []
-    for k, (nats, _) in likelihood.PUBLISHED.items():
-        if own := [row for row in rows if row["k"] == k]:
-            start = own[0]["continued"]
-            gap = over_seeds(own).value - nats
-            found.append(
-                {
-                    "k": k,
-                    "gap": gap,
-                    "side": "below" if gap < 0 else "above",
-                    "epochs": own[0]["epochs"],
-                    "seeds": len(own),
-                    "start": start and start.split(":")[0],
-                    "further": own[0]["epochs"],
-                    "published_epochs": likelihood.PUBLISHED_EPOCHS,
-                }
-            )
-    missing = [k for k in likelihood.PUBLISHED if k not in {row["k"] for row in rows}]
+    for k, own in by_k.items():
+        start, gap = own[0]["continued"], over_seeds(own).value - likelihood.PUBLISHED[k][0]
+        fact = {"k": k, "gap": gap, "side": "below" if gap < 0 else "above"}
+        found.append(fact | {"epochs": own[0]["epochs"], "start": start and start.split(":")[0]})
     return templates.macro(
-        "published.md", "difference", rows=found, missing=missing, samples=likelihood.PUBLISHED
+        "published.md",
+        "difference",
+        rows=found,
+        missing=[k for k in likelihood.PUBLISHED if k not in by_k],
+        alone=[k for k, own in by_k.items() if len(own) == 1],
+        published_epochs=likelihood.PUBLISHED_EPOCHS,
     )
 
 
