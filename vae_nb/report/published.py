@@ -35,7 +35,7 @@ def likelihood_table(rows: list[dict[str, Any]]) -> str:
     lines = []
     for k, (nats, units) in likelihood.PUBLISHED.items():
         own = [row for row in rows if row["k"] == k]
-        name = f"{'VAE' if k == 1 else 'IWAE'}, k = {k}"
+        name = f"{'VAE' if k == 1 else 'IWAE'}, k\u00a0=\u00a0{k}"
         line = [name, f"{nats:.2f}", str(units)]
         if own:
             estimate = over_seeds(own)
