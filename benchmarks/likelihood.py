@@ -1,7 +1,7 @@
 """Train and evaluate the rows of the chapter on likelihood, and archive them.
 
     python benchmarks/likelihood.py [--rows 1:0 1:1 5:0] [--epochs 100] [--from 1] [--samples 5000]
-    python benchmarks/likelihood.py --rates --epochs 30   # rate and distortion at four betas
+    python benchmarks/likelihood.py --rates --epochs 20   # rate and distortion at four betas
 
 A row is k:seed. ``--from 1`` goes on with the network of the VAE of the same seed. What is trained
 or evaluated already is not done again: networks are kept in the cache, values in

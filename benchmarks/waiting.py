@@ -44,7 +44,7 @@ def train(images: int) -> None:
 
 
 def measured(policy: dict[str, str], images: int, most: float) -> str:
-    """Images a second under a policy; a dash where that takes more than ``most`` seconds."""
+    """Images a second under a policy; a bound where that takes more than ``most`` seconds."""
     names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_NUM_THREADS")
     environment = {k: v for k, v in os.environ.items() if k not in names} | policy
     command = [sys.executable, __file__, "--images", str(images), "--train"]

@@ -634,6 +634,7 @@ STARTED = """
 import sys, time
 from pathlib import Path
 from vae_nb.commands import rerun_kernel
+rerun_kernel._IMPORTS = "__import__('time').sleep(120)"  # it would look for its parent afterwards
 with rerun_kernel.started(Path(sys.argv[1])) as kernel:
     print(kernel._manager.provisioner.pid, flush=True)
     time.sleep(60)

@@ -43,6 +43,7 @@ PACKAGE = "vae_nb"
 REFERENCE = "api"
 KEPT = 100  # outputs of pages, the last ones that were used
 OUTPUTS = ".jupyter_cache"  # where, in the folder of the built book
+EXECUTED = "executed"  # where in there jupyter-cache has the notebooks
 SUMS = ".checksums.json"  # beside it: of what a build leaves for the next one
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -83,20 +84,23 @@ def enter(app: Sphinx, config: Config) -> None:
     app.connect("build-finished", lambda app, error: lock.release())
 
 
-def sums(*folders: Path) -> dict[str, str]:
-    """Digests of all files in the folders, by path; "" for what is no plain file."""
+def sums(folder: Path) -> dict[str, str]:
+    """Digests of all files in a folder, by path within it; "" for what is no plain file."""
     return {
-        str(path): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
-        for folder in folders
+        path.relative_to(folder).as_posix(): (
+            hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+        )
         for path in sorted(folder.rglob("*"))
     }
 
 
 def note_sums(build: Path, kept: Path) -> None:
     """Note what a build that has succeeded leaves for the next one."""
-    text = json.dumps(sums(kept, build / OUTPUTS / "executed"))
+    found = {"pages": sums(kept), "outputs": sums(build / OUTPUTS / EXECUTED)}
     beside = build / f"{SUMS}.new"
-    beside.write_text(text, encoding="utf-8")
+    beside.write_text(json.dumps(found), encoding="utf-8")
+    if (build / SUMS).is_dir():
+        _remove(build / SUMS)
     os.replace(beside, build / SUMS)
 
 
@@ -108,31 +112,31 @@ def discard_damaged(build: Path, kept: Path) -> None:
     """
     try:
         known = json.loads((build / SUMS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        known = {}
-    before = {path: digest for path, digest in known.items() if Path(path).is_relative_to(kept)}
-    if kept.exists() and sums(kept) != before:
+        pages, outputs = dict(known["pages"]), dict(known["outputs"])
+    except (OSError, ValueError, TypeError, LookupError):
+        pages, outputs = {}, {}
+    if kept.exists() and (not kept.is_dir() or sums(kept) != pages):
         LOGGER.info("pages kept by an earlier build are not as it left them: all are read again")
         _remove(kept)
-    outputs = build / OUTPUTS
-    if outputs.exists() and _damaged(outputs, known):
+    place = build / OUTPUTS
+    if place.exists() and _damaged(place, outputs):
         LOGGER.info("outputs kept by an earlier build are damaged and removed")
-        _remove(outputs)
+        _remove(place)
 
 
-def _damaged(outputs: Path, known: dict[str, str]) -> bool:
+def _damaged(place: Path, known: dict[str, str]) -> bool:
     try:
-        with contextlib.closing(sqlite3.connect(outputs / "global.db")) as database:
+        with contextlib.closing(sqlite3.connect(place / "global.db")) as database:
             if database.execute("pragma integrity_check").fetchone() != ("ok",):
                 return True
             for (name,) in database.execute("select hashkey from nbcache"):
-                if not (outputs / "executed" / name / "base.ipynb").is_file():
+                if not (place / EXECUTED / name / "base.ipynb").is_file():
                     return True
-        for path, digest in sums(outputs / "executed").items():
+        for path, digest in sums(place / EXECUTED).items():
             if path in known and known[path] != digest:
                 return True
             if path not in known and path.endswith("base.ipynb"):
-                nbformat.read(path, as_version=4)
+                nbformat.read(place / EXECUTED / path, as_version=4)
     except Exception:  # whatever a wrong file leads to
         return True
     return False
