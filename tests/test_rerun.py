@@ -648,7 +648,8 @@ def test_a_kernel_that_still_imports_ends_with_the_killed_command():
     number = process.stdout.readline().strip()
     assert Path(f"/proc/{number}").exists()
     process.kill()
-    process.communicate()
+    process.wait()
+    process.stdout.close()  # the kernel has it as well: its end would wait for that of the kernel
     until = time.monotonic() + 30
     while Path(f"/proc/{number}").exists() and time.monotonic() < until:
         if "Z" in Path(f"/proc/{number}/stat").read_text().rpartition(")")[2][:3]:
