@@ -42,6 +42,8 @@ _SCROLLING = """() => [...document.querySelectorAll('.bd-article *')]
                && e.scrollWidth > e.clientWidth + 1 && e.checkVisibility())
   .map(e => ({what: e.tagName + '.' + e.className, reached: e.tabIndex === 0,
               named: !!e.getAttribute('aria-label'),
+              begins: [...e.children].every(child => child.getBoundingClientRect().left
+                      >= e.getBoundingClientRect().left - 1),  // or its start is out of sight
               faded: getComputedStyle(e).maskImage !== 'none'}))"""
 _IMAGES = """() => [...document.querySelectorAll('figure.vae-figure img')].map(e => ({
   alt: e.alt, caption: e.closest('figure').querySelector('.caption-text').innerText,
@@ -149,7 +151,7 @@ def test_a_phone_scrolls_down_only_and_what_is_wider_says_so(visit, name):
     seen = visit(name, "phone")
     assert seen.scroll_width <= WAYS["phone"][0]
     for box in seen.scrolling:
-        assert box["reached"] and box["named"] and box["faded"], box
+        assert box["reached"] and box["named"] and box["faded"] and box["begins"], box
 
 
 def test_something_is_wider_than_a_phone(visit):
