@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import importlib
 import os
 import re
 import shutil
+import signal
 import struct
 import subprocess
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -429,6 +432,62 @@ def test_a_failing_page_ends_those_beside_it(tmp_path: Path) -> None:
     run = build(book)  # which would otherwise last longer than `build` allows
     assert run.returncode != 0
     assert "two.ipynb: cell 2 of 2 (id 'two-1') failed." in run.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_signal_ends_a_build_and_its_kernels(tmp_path: Path, number: int) -> None:
+    book = make_book(tmp_path, "one", "two")
+    note = "import os, pathlib; from vae_nb import markdown"
+    note += "\npathlib.Path('pid-{0}').write_text(str(os.getpid()))"
+    for name in ("one", "two"):
+        write_page(book, name, code(note.format(name)), code(WAIT.format(name, "nobody")))
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(build_command(book), stdout=log, stderr=log)
+        _wait_for(lambda: (book / "here-one").exists() and (book / "here-two").exists())
+        process.send_signal(number)
+        code_ = process.wait(20)
+    assert code_ in ((1, 130, -2) if number == signal.SIGINT else (-number, 128 + number))
+    for name in ("one", "two"):
+        pid = int((book / f"pid-{name}").read_text())
+        _wait_for(lambda pid=pid: not _alive(pid))
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def _wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def _alive(pid: int) -> bool:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, 0)
+        return True
+    return False
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="kernels are forked on Linux only")
+def test_kernels_are_forked_from_a_process_that_has_the_package(tmp_path: Path) -> None:
+    book = make_book(tmp_path, "one", "two")
+    (tmp_path / "vae_nb" / "slow.py").write_text("import os\nloaded_by = os.getpid()\n")
+    show = "import os\nfrom vae_nb import slow\nprint('loaded by', slow.loaded_by)"
+    show += "\nprint('kernel', os.getpid(), os.getsid(0), 'folder', os.getcwd())"
+    for name in ("one", "two"):
+        write_page(
+            book, name, code(show), code("import numpy\nprint('first', numpy.random.rand())")
+        )
+    run = build(book, "-W")
+    assert run.returncode == 0, run.stdout
+    said = [words(page(book, name)) for name in ("one", "two")]
+    loaded = {re.search(r"loaded by (\d+)", each)[1] for each in said}
+    kernels = [re.search(r"kernel (\d+) (\d+) folder (\S+)", each).groups() for each in said]
+    assert len(loaded) == 1, "it was imported once, for all"
+    assert len({re.search(r"first (\S+)", each)[1] for each in said}) == 2, "no common noise"
+    assert len({loaded.pop(), kernels[0][0], kernels[1][0]}) == 3
+    assert all(pid == session and folder == str(book) for pid, session, folder in kernels)
 
 
 @pytest.mark.slow

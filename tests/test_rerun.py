@@ -461,6 +461,11 @@ def test_parameters_of_the_command_line_are_numbers_lists_or_text(monkeypatch):
     assert [type(value) for value in asked["values"]] == [float, int, float, int, float]
 
 
+@pytest.mark.parametrize("text", ["{{ 1 }}", "{[]: 1}", "(" * 300])
+def test_what_is_no_literal_of_python_is_text(text):
+    assert module.value(text) == text
+
+
 @pytest.mark.usefixtures("no_kernel")
 @pytest.mark.parametrize(
     ("text", "reason"),

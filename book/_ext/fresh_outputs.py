@@ -197,10 +197,15 @@ def sources(code: str, found: set[Path] | None = None) -> set[Path]:
     return found
 
 
+def sources_of(notebook: NotebookNode) -> set[Path]:
+    """The files of the package that a notebook's cells import, and their data files."""
+    code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    return sources(code)
+
+
 def mark(notebook: NotebookNode) -> NotebookNode:
     """Put the digest of its modules into a notebook, where jupyter-cache looks for a difference."""
-    code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
-    notebook.metadata.setdefault("kernelspec", {})["modules"] = digest(sources(code))
+    notebook.metadata.setdefault("kernelspec", {})["modules"] = digest(sources_of(notebook))
     return notebook
 
 

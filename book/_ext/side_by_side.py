@@ -18,7 +18,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fresh_outputs import PageFailed, describe_failure, read
+import forked_kernels
+from fresh_outputs import ROOT, PageFailed, describe_failure, read, sources_of
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
 from nbclient import NotebookClient
@@ -27,6 +28,7 @@ from sphinx.util import logging
 
 if TYPE_CHECKING:
     from jupyter_cache.base import JupyterCacheAbstract
+    from jupyter_client import AsyncKernelManager
     from nbformat import NotebookNode
     from sphinx.application import Sphinx
     from sphinx.environment import BuildEnvironment
@@ -35,6 +37,9 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger(__name__)
 AT_ONCE = 4  # pages, at most: each is a process of about a gigabyte
+# What modules of the package import only where they need it, but most pages do.
+LATER = ("matplotlib.pyplot", "scipy.stats", "sklearn.linear_model", "sklearn.mixture")
+LATER += ("sklearn.neighbors", "torchvision.datasets")
 
 
 def run_stale_pages(app: Sphinx, env: BuildEnvironment, names: list[str]) -> None:
@@ -51,8 +56,32 @@ def run_stale_pages(app: Sphinx, env: BuildEnvironment, names: list[str]) -> Non
     from vae_nb.progress import Watcher
 
     at_once = min(AT_ONCE, len(stale), os.cpu_count() or 1)
-    with Watcher(_work(stale), LOGGER.info) as watcher:
-        asyncio.run(_run_all(app, cache, stale, at_once, watcher))
+    kernels = forked_kernels.managers(_modules(stale))
+    with Watcher(_work(stale), LOGGER.info) as watcher, kernels as manager:
+        work = _run_all(app, cache, stale, at_once, watcher, manager)
+        with asyncio.Runner(loop_factory=_Loop) as runner:
+            runner.run(work)
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """A loop that leaves signals to Python: a signal ends the build, and kernels end with it.
+
+    nbclient would end the kernel of one page of several instead, and then fail.
+    """
+
+    def add_signal_handler(self, *_: object) -> None:
+        raise RuntimeError("signals are not handled here")
+
+
+def _modules(paths: list[Path]) -> list[str]:
+    """What the pages import of the package, and what most of them import later."""
+    files = set().union(*(sources_of(read(path)) for path in paths))
+    names = sorted(
+        ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for file in files
+        if file.suffix == ".py"
+    )
+    return [*names, *LATER] if names else []
 
 
 def _work(paths: list[Path]) -> dict[str, float]:
@@ -77,7 +106,12 @@ def _is_cached(cache: JupyterCacheAbstract, path: Path) -> bool:
 
 
 async def _run_all(
-    app: Sphinx, cache: JupyterCacheAbstract, paths: list[Path], at_once: int, watcher: Watcher
+    app: Sphinx,
+    cache: JupyterCacheAbstract,
+    paths: list[Path],
+    at_once: int,
+    watcher: Watcher,
+    manager: type[AsyncKernelManager],
 ) -> None:
     """Run each page and put it into the cache. The first that fails ends the others."""
     free = asyncio.Semaphore(at_once)
@@ -88,7 +122,7 @@ async def _run_all(
     async def run(path: Path) -> None:
         async with free:
             start = time.perf_counter()
-            notebook = await _run(app, path, environment)
+            notebook = await _run(app, path, environment, manager)
             seconds = time.perf_counter() - start
             bundle = CacheBundleIn(notebook, str(path), data={"execution_seconds": seconds})
             cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
@@ -102,7 +136,9 @@ async def _run_all(
         raise failed.exceptions[0] from None
 
 
-async def _run(app: Sphinx, path: Path, environment: dict[str, str]) -> NotebookNode:
+async def _run(
+    app: Sphinx, path: Path, environment: dict[str, str], manager: type[AsyncKernelManager]
+) -> NotebookNode:
     notebook = read(path)
     for cell in notebook.cells:
         if cell.cell_type == "code":
@@ -112,6 +148,7 @@ async def _run(app: Sphinx, path: Path, environment: dict[str, str]) -> Notebook
         notebook,
         timeout=its_own.get("timeout", app.config.nb_execution_timeout),
         allow_errors=its_own.get("allow_errors", app.config.nb_execution_allow_errors),
+        kernel_manager_class=manager,
         record_timing=False,  # times in the metadata of cells, by which the cache knows a page
     )
     # Each kernel would warn that it talks plain TCP, to nobody but this process.

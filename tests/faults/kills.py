@@ -67,14 +67,19 @@ def _killed(
     log: Path,
     environment: dict[str, str],
     each: bool = False,
+    takes: float = 0,
 ) -> Iterator[Tried]:
-    """Kill ``work`` ``count`` times; ``check`` after each, ``finish`` after each or in the end."""
-    start = time.monotonic()
-    first = Child(work, log, **environment)
-    code, takes = first.wait(), time.monotonic() - start
-    if code or (lost := finish()):
-        yield Tried(f"{name}, undisturbed", f"{code}: {first.said or lost}")
-        return
+    """Kill ``work`` ``count`` times; ``check`` after each, ``finish`` after each or in the end.
+
+    It is done once before, to know how long it takes, unless that is given.
+    """
+    if not takes:
+        start = time.monotonic()
+        first = Child(work, log, **environment)
+        code, takes = first.wait(), time.monotonic() - start
+        if code or (lost := finish()):
+            yield Tried(f"{name}, undisturbed", f"{code}: {first.said or lost}")
+            return
     for _ in range(count):
         moment = campaign.rng.uniform(0, takes)
         child = Child(work, log, **environment)
@@ -216,24 +221,40 @@ def previews(campaign: Campaign, number: int, count: int) -> Iterator[Tried]:
 
 
 def sweeps(campaign: Campaign, number: int, count: int) -> Iterator[Tried]:
-    """``vae-nb sweep`` on an embedded dask cluster: the table is whole or not there."""
-    place = campaign.new("sweep")
-    out = place / "table.json"
-    data = toys.small_set(place / "data", train=600, test=600)
+    """``vae-nb sweep`` on an embedded dask cluster: the table is whole or not there.
+
+    All signals hit one sweep, which each time goes on from the rows that are finished.
+    """
+    place = campaign.folder / "sweep"
+    out, data = place / "table.json", place / "data"
+    if not place.exists():
+        toys.small_set(data, train=600, test=600)
     environment = store_folder(place / "cache") | {"VAE_NB_DATA": str(data)}
     arguments = ["sweep", "--betas", "0.1", "--seeds", "5", "--epochs", "1"]
     arguments += ["--dataset", toys.SET, "--scheduler", "--workers", "2", "--output", str(out)]
-    work = functools.partial(command, *arguments)
+
+    def work() -> int:
+        from vae_nb.commands import sweep
+
+        sweep.controls = dict  # of MNIST, for minutes
+        return command(*arguments)
+
+    def check() -> str:
+        half = out.exists() and '"seed": 5' not in _text(out)
+        return "half a table" if half else toys.unsound(place / "cache")
+
+    finish = functools.partial(_finish, work, out, place / "log", environment, '"seed": 5')
     yield from _killed(
         campaign,
         "sweep",
         number,
         count,
         work,
-        lambda: toys.unsound(place / "cache"),
-        functools.partial(_finish, work, out, place / "log", environment, '"seed": 5'),
+        check,
+        finish if number == SIGNALS[-1] else lambda: "",
         place / "log",
         environment,
+        takes=30,
     )
 
 

@@ -187,7 +187,7 @@ def check(label: str, **numbers: Any) -> None:
     """
     known = CHECKED.get(str(label))
     if known is None:
-        raise ValueError(f"{label} has no number to check; those that have: {', '.join(CHECKED)}")
+        raise ValueError(f"{label!r} has no number to check; those that have: {', '.join(CHECKED)}")
     for name, given in numbers.items():
         if name not in known:
             raise ValueError(f"{label} has no number {name!r}; it has {', '.join(known)}")

@@ -289,7 +289,7 @@ def value(text: str) -> Any:
     try:
         tree = ast.parse(text, mode="eval")
         found = ast.literal_eval(tree)
-    except (ValueError, SyntaxError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # what it may raise
         with contextlib.suppress(ValueError):
             float(text)  # digits of another script
             number(text)
