@@ -476,9 +476,8 @@ def test_kernels_are_forked_from_a_process_that_has_the_package(tmp_path: Path) 
     show = "import os\nfrom vae_nb import slow\nprint('loaded by', slow.loaded_by)"
     show += "\nprint('kernel', os.getpid(), os.getsid(0), 'folder', os.getcwd())"
     for name in ("one", "two"):
-        write_page(
-            book, name, code(show), code("import numpy\nprint('first', numpy.random.rand())")
-        )
+        noise = f"import numpy  # {name}\nprint('first', numpy.random.rand())"
+        write_page(book, name, code(show), code(noise))
     run = build(book, "-W")
     assert run.returncode == 0, run.stdout
     said = [words(page(book, name)) for name in ("one", "two")]

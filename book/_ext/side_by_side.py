@@ -13,6 +13,7 @@ the end after one has failed, and can name neither the failing cell nor the thre
 from __future__ import annotations
 
 import asyncio
+import logging as stdlib_logging
 import os
 import time
 from pathlib import Path
@@ -156,6 +157,10 @@ async def _run(
     try:
         await client.async_execute(cwd=str(path.parent), env=environment)
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+        task = asyncio.current_task()
+        if task and task.cancelling():  # which nbclient takes for the death of the kernel
+            stdlib_logging.getLogger("asyncio").setLevel(stdlib_logging.CRITICAL)  # and tells so
+            raise asyncio.CancelledError from None
         raise PageFailed(describe_failure(notebook, path, error)) from None
     return notebook
 
