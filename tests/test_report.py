@@ -12,7 +12,7 @@ import pytest
 import torch
 from test_claims import CASES, estimates, evidence
 
-from vae_nb import archive, report
+from vae_nb import archive, objective, report
 from vae_nb.data import SPECIFICATIONS
 from vae_nb.figures import Point
 from vae_nb.metrics import METRICS
@@ -842,9 +842,12 @@ def test_an_outlier_is_on_the_page(published, archived_run, monkeypatch):
 
 
 def test_a_recipe_that_will_collapse_is_announced(published, monkeypatch, capsys):
-    monkeypatch.setattr(display, "_collapse_beta", lambda dataset, images, m: 0.4 * m / 64)
+    variances = torch.full((objective.PIXELS,), 0.2 * objective.PIXELS / 64)
+    monkeypatch.setattr(display, "pixel_eigenvalues", lambda _: variances)
     recipes = [recipe("ae"), recipe("vae", 0.3), recipe("vae", 0.3, latent_dim=2)]
-    facts = [{"recipe": r, "beta": r.beta, "latent_dim": r.latent_dim} for r in recipes]
+    facts = [
+        {"recipe": r, "beta": r.beta, "latent_dim": r.latent_dim, "dataset": None} for r in recipes
+    ]
     made = [{}, {"archived": True}, {}]
     report.show_recipes(*(SimpleNamespace(made=m, **f) for m, f in zip(made, facts, strict=True)))
     lines = capsys.readouterr().out.splitlines()
@@ -858,9 +861,10 @@ def test_a_recipe_that_will_collapse_is_announced(published, monkeypatch, capsys
 
 
 def test_an_instant_model_says_how_it_was_made(published, monkeypatch):
-    monkeypatch.setattr(display, "_collapse_beta", lambda dataset, images, m: 1e3)
+    monkeypatch.setattr(display, "pixel_eigenvalues", lambda _: torch.full((784,), 1e6))
     recipes = [recipe("vae", beta, "instant") for beta in (1e-5, 0.3, 20)]
-    show = [SimpleNamespace(recipe=r, beta=r.beta, latent_dim=64, made={}) for r in recipes]
+    same = {"latent_dim": 64, "made": {}, "dataset": None}
+    show = [SimpleNamespace(recipe=r, beta=r.beta, **same) for r in recipes]
     report.show_recipes(*show)
     ((_, text),) = published
     assert "at β = 1e-05, 0.3 and 20, training began with the [network of all β]" in text
@@ -878,11 +882,15 @@ def test_a_role_shows_what_criteria_and_answer_read():
     assert report.shows("Q2", "real") >= {"recognised_prior"}  # the template alone
 
 
-def test_the_threshold_of_collapse_is_that_of_the_data(mnist):
-    from vae_nb.objective import collapse_beta
-
-    expected = collapse_beta(mnist.train_images, 2)
-    assert display._collapse_beta("MNIST", 2000, 2) == pytest.approx(expected)
+def test_the_threshold_of_collapse_is_that_of_the_data(mnist, monkeypatch):
+    run = SimpleNamespace(dataset=mnist, latent_dim=2)
+    expected = pytest.approx(objective.collapse_beta(mnist.train_images, 2))
+    assert report.collapse_beta(run) == expected
+    monkeypatch.setattr(objective, "pixel_covariance", None)  # not computed twice
+    assert report.collapse_beta(run) == expected
+    other = SimpleNamespace(dataset=mnist.first(500), latent_dim=2)
+    with pytest.raises(TypeError):
+        report.collapse_beta(other)
 
 
 def test_numbers_are_published_for_programs(published):

@@ -30,6 +30,7 @@ from vae_nb.recipe import Recipe, recipe
 
 CARRIED = runs.CARRIED
 WEIGHTS = "weights.safetensors"
+KINDS = ("real", "pixels", "components", "eigenvalues")  # of what is measured without a model
 PREVIEW = "VAE_NB_PREVIEW"  # in the environment of a build: what its pages say of their models
 
 
@@ -49,7 +50,7 @@ def archive_models(target: Path = CARRIED) -> int:
         if not runs.is_fitted(each):
             raise FileNotFoundError(f"{each} was not trained here: build the book first")
     with_name = [*digests, *(f"{digest}-" for digest in digests)]
-    kinds = [f"{kind}-{dataset.digest}" for kind in ("real", "pixels", "components")]
+    kinds = [f"{kind}-{dataset.digest}" for kind in KINDS]
     measured = [
         path
         for path in sorted((source / "measured").iterdir())

@@ -23,6 +23,7 @@ from vae_nb.report import published as published
 from vae_nb.report import repairs as repairs
 from vae_nb.report import tables as tables
 from vae_nb.report.display import collapse_beta as collapse_beta
+from vae_nb.report.display import pixel_eigenvalues as pixel_eigenvalues
 from vae_nb.report.display import publish as publish
 from vae_nb.report.display import show, show_basis, show_figure, show_table
 from vae_nb.report.display import show_recipes as show_recipes

@@ -6,14 +6,17 @@ the other.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Mapping
+from pathlib import Path
 
+import torch
 from IPython.display import display
+from torch import Tensor
 
-from vae_nb import archive, data, objective
+from vae_nb import archive, cache, objective
 from vae_nb.archive import Evidence, Numbers
+from vae_nb.data import Dataset
 from vae_nb.figures import LiveFigure
 from vae_nb.metrics import METRICS
 from vae_nb.multirate import BETA_RANGE
@@ -111,13 +114,26 @@ def show_recipes(*runs: Run) -> None:
 
 
 def collapse_beta(run: Run) -> float:
-    """:func:`vae_nb.objective.collapse_beta` of the run's training images, computed once."""
-    return _collapse_beta(run.recipe.dataset, run.recipe.train_images, run.latent_dim)
+    """:func:`vae_nb.objective.collapse_beta` of the run's training images."""
+    variances = pixel_eigenvalues(run.dataset)
+    top = variances[-1].item()
+    return objective.beta_of_decoder_variance(top, run.latent_dim, len(variances))
 
 
-@functools.cache
-def _collapse_beta(dataset: str, train_images: int | None, latent_dim: int) -> float:
-    return objective.collapse_beta(data.load(dataset, train_images).train_images, latent_dim)
+def pixel_eigenvalues(dataset: Dataset) -> Tensor:
+    """Those of the pixel covariance of a set's training images, ``(784,)``, the largest last.
+
+    They are kept in the cache: every page with a VAE asks for the largest.
+    """
+    code = cache.source_digest(Path(objective.__file__))[:16]
+    name = f"eigenvalues-{dataset.digest}-{len(dataset.train_images)}-{code}"
+
+    def compute(names: list[str]) -> dict[str, list[float]]:
+        covariance = objective.pixel_covariance(dataset.train_images)
+        return dict.fromkeys(names, torch.linalg.eigvalsh(covariance).tolist())
+
+    kept = cache.values(cache.folder() / "measured" / name, ["eigenvalues"], compute)
+    return torch.tensor(kept["eigenvalues"], dtype=torch.float64)
 
 
 def publish(measured: Numbers, beta: float | None) -> None:
