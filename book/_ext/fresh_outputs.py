@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -174,17 +175,11 @@ def sources(code: str, found: set[Path] | None = None) -> set[Path]:
     All of it for source that is not plain Python.
     """
     found = set() if found is None else found
-    try:
-        nodes = list(ast.walk(ast.parse(code)))
-    except SyntaxError:
+    if (names := _imports(code)) is None:
         return set((ROOT / PACKAGE).rglob("*.py"))
-    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-    for node in nodes:
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     for name in names:
         parts = name.split(".")
-        for depth in range(1, len(parts) + 1) if parts[0] == PACKAGE else ():
+        for depth in range(1, len(parts) + 1):
             place = ROOT.joinpath(*parts[:depth])
             for file in (place.with_suffix(".py"), place / "__init__.py"):
                 if file.is_file() and file not in found:
@@ -195,6 +190,20 @@ def sources(code: str, found: set[Path] | None = None) -> set[Path]:
                     found |= {each for each in file.parent.glob(pattern) if each.suffix in data}
                     sources(file.read_text("utf-8"), found)
     return found
+
+
+@functools.lru_cache(1000)  # pages share most modules
+def _imports(code: str) -> frozenset[str] | None:
+    """What Python source may import of the package; None for source that is not plain Python."""
+    try:
+        nodes = list(ast.walk(ast.parse(code)))
+    except SyntaxError:
+        return None
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return frozenset(name for name in names if name.split(".")[0] == PACKAGE)
 
 
 def sources_of(notebook: NotebookNode) -> set[Path]:

@@ -54,14 +54,14 @@ def run_stale_pages(app: Sphinx, env: BuildEnvironment, names: list[str]) -> Non
     stale = [path for path in paths if path.suffix == ".ipynb" and not _is_cached(cache, path)]
     if not stale:
         return
-    from vae_nb.progress import Watcher
-
     at_once = min(AT_ONCE, len(stale), os.cpu_count() or 1)
-    kernels = forked_kernels.managers(_modules(stale))
-    with Watcher(_work(stale), LOGGER.info) as watcher, kernels as manager:
-        work = _run_all(app, cache, stale, at_once, watcher, manager)
-        with asyncio.Runner(loop_factory=_Loop) as runner:
-            runner.run(work)
+    with forked_kernels.managers(_modules(stale)) as manager:  # it imports while we do
+        from vae_nb.progress import Watcher
+
+        with Watcher(_work(stale), LOGGER.info) as watcher:
+            work = _run_all(app, cache, stale, at_once, watcher, manager)
+            with asyncio.Runner(loop_factory=_Loop) as runner:
+                runner.run(work)
 
 
 class _Loop(asyncio.SelectorEventLoop):
@@ -87,14 +87,16 @@ def _modules(paths: list[Path]) -> list[str]:
 
 def _work(paths: list[Path]) -> dict[str, float]:
     """What is to be done, in seconds of one processor core on the machine where it was measured."""
-    from vae_nb import runs
+    from vae_nb import data, runs
     from vae_nb.commands import preview
 
+    held = data.load()  # not once for each model
     work = {path.name: 15.0 for path in paths}
     for recipe in preview.shown():
         if not runs.is_fitted(recipe):
             work[str(recipe)] = recipe.epochs * (18.0 if recipe.model == "multi_rate" else 14.0)
             work[f"measuring {recipe}"] = 30.0
+    del held
     return work
 
 

@@ -41,9 +41,9 @@ def jupyter_book(book: Path) -> None:
 def group(campaign: Campaign) -> Iterator[Tried]:
     """At least 100 of each signal in the whole campaign."""
     for entry, whole in (
-        (fits, 54),
-        (exercises, 24),
-        (reruns, 12),
+        (fits, 72),
+        (exercises, 8),
+        (reruns, 10),
         (builds, 5),
         (previews, 2),
         (sweeps, 2),
