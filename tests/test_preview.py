@@ -25,6 +25,7 @@ def unpacked(tmp_path, monkeypatch):
     monkeypatch.setattr("vae_nb.training.train", refuse)
     monkeypatch.setattr("vae_nb.metrics.measure", refuse)
     monkeypatch.setattr("vae_nb.metrics.classifier._fit", refuse)
+    monkeypatch.setattr("vae_nb.objective.pixel_covariance", refuse)
     return tmp_path
 
 
@@ -44,6 +45,7 @@ def test_every_model_and_every_number_of_a_default_build_is_there(unpacked):
     assert metrics.of_real(dataset) and metrics.of_baseline(dataset, "pixels")
     assert len(metrics.curve(runs.fit(preview.recipe("multi_rate")))) > 20
     metrics.classifier.classifier(dataset)
+    assert len(report.pixel_eigenvalues(dataset)) == objective.PIXELS
 
 
 @pytest.mark.parametrize("key", [("ae", 0.0), ("vae", 0.1)])

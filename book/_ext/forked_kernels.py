@@ -135,7 +135,10 @@ class Provisioner(LocalProvisioner):
         if cmd[:3] != [sys.executable, *LAUNCHER]:
             return await super().launch_kernel(cmd, **kwargs)
         given = cmd[3:], str(kwargs.get("cwd") or os.getcwd()), dict(kwargs["env"])
-        process = await asyncio.to_thread(self.forks.fork, *given)
+        try:
+            process = await asyncio.to_thread(self.forks.fork, *given)
+        except OSError:  # the process that forks has ended: pages do not need it
+            return await super().launch_kernel(cmd, **kwargs)
         self.process, self.pid, self.pgid = process, process.pid, process.pid
         return self.connection_info
 
