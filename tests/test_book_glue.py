@@ -490,6 +490,22 @@ def test_kernels_are_forked_from_a_process_that_has_the_package(tmp_path: Path) 
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="kernels are forked on Linux only")
+def test_kernels_start_as_always_where_what_forks_them_has_ended(tmp_path: Path) -> None:
+    book = make_book(tmp_path, "one", "two")
+    ends = "import os, sys\nif sys.argv[0] == '-c':\n    os._exit(1)\n"
+    (tmp_path / "vae_nb" / "slow.py").write_text(ends)
+    for name in ("one", "two"):
+        write_page(
+            book, name, code(f"import sys\nfrom vae_nb import slow\nprint({name!r}, sys.argv[0])")
+        )
+    run = build(book, "-W")
+    assert run.returncode == 0, run.stdout
+    for name in ("one", "two"):
+        assert re.search(rf"{name} \S+ipykernel_launcher.py", words(page(book, name)))
+
+
+@pytest.mark.slow
 def test_an_image_without_alternative_text_is_a_warning(tmp_path: Path) -> None:
     book = make_book(tmp_path, "one", "two")
     write_page(book, "one", code(PLAIN_IMAGE))

@@ -48,6 +48,13 @@ def test_the_installed_command_is_the_module():
     assert project["scripts"] == {"vae-nb": f"{door.__name__}:{door.main.__name__}"}
 
 
+def _wrapped() -> RuntimeError:
+    """What Python 3.11 makes of an interrupt while a class is made."""
+    error = RuntimeError("Error calling __set_name__ on 'cached_property' instance 'x' in 'Y'")
+    error.__cause__ = KeyboardInterrupt()
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "code", "message"),
     [
@@ -57,6 +64,7 @@ def test_the_installed_command_is_the_module():
         (subprocess.TimeoutExpired("x", 3), 1, "vae-nb exercises: Command 'x' timed out"),
         (KeyboardInterrupt(), 130, "\nvae-nb exercises: interrupted\n"),
         (KeyboardInterrupt("resume"), 130, "\nvae-nb exercises: interrupted; resume\n"),
+        (_wrapped(), 130, "\nvae-nb exercises: interrupted\n"),
     ],
 )
 def test_an_error_is_a_line_and_an_exit_code(error, code, message, monkeypatch, capsys):

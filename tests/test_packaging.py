@@ -162,7 +162,7 @@ LAYERS = (
     ),
     *("progress", "runs", "parameters", "metrics", "thumbnails", "archive", "figures", "explorer"),
     *("likelihood", "densities"),
-    *("report", "commands", "__main__"),
+    *("report", "archived_models", "commands", "__main__"),
 )
 
 

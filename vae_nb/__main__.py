@@ -66,12 +66,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if arguments[0] != "cache" and (large := importlib.import_module(_CACHE).note()):
             print(f"{prefix}: {large}", file=sys.stderr)
         return code
-    except _EXPECTED as error:
+    except (*_EXPECTED, KeyboardInterrupt) as error:
+        # Up to Python 3.11, what interrupts the making of a class is the cause of another error.
+        stop = error.__cause__ if isinstance(error.__cause__, KeyboardInterrupt) else error
+        if isinstance(stop, KeyboardInterrupt):
+            print(f"\n{prefix}: interrupted{f'; {stop}' if str(stop) else ''}", file=sys.stderr)
+            return 130
         print(f"{prefix}: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt as stop:
-        print(f"\n{prefix}: interrupted{f'; {stop}' if str(stop) else ''}", file=sys.stderr)
-        return 130
     finally:
         with contextlib.suppress(ValueError):
             signal.signal(signal.SIGTERM, before)

@@ -58,6 +58,8 @@ def run_stale_pages(app: Sphinx, env: BuildEnvironment, names: list[str]) -> Non
     with forked_kernels.managers(_modules(stale)) as manager:  # it imports while we do
         from vae_nb.progress import Watcher
 
+        if os.environ.get("VAE_NB_PREVIEW"):
+            _unpack_models()
         with Watcher(_work(stale), LOGGER.info) as watcher:
             work = _run_all(app, cache, stale, at_once, watcher, manager)
             with asyncio.Runner(loop_factory=_Loop) as runner:
@@ -87,17 +89,23 @@ def _modules(paths: list[Path]) -> list[str]:
 
 def _work(paths: list[Path]) -> dict[str, float]:
     """What is to be done, in seconds of one processor core on the machine where it was measured."""
-    from vae_nb import data, runs
-    from vae_nb.commands import preview
+    from vae_nb import archived_models, data, runs
 
     held = data.load()  # not once for each model
     work = {path.name: 15.0 for path in paths}
-    for recipe in preview.shown():
+    for recipe in archived_models.shown():
         if not runs.is_fitted(recipe):
             work[str(recipe)] = recipe.epochs * (18.0 if recipe.model == "multi_rate" else 14.0)
             work[f"measuring {recipe}"] = 30.0
     del held
     return work
+
+
+def _unpack_models() -> None:
+    from vae_nb import archived_models
+
+    for name in archived_models.unpack(archived_models.unpacked()):
+        LOGGER.info("%s: the archived model is of other code; it is trained now", name)
 
 
 def _is_cached(cache: JupyterCacheAbstract, path: Path) -> bool:

@@ -93,8 +93,11 @@ class Child:
                 code = end.code if isinstance(end.code, int) else 1
             except KeyboardInterrupt:
                 code = 130
-            except BaseException:
-                traceback.print_exc()
+            except BaseException as error:
+                if isinstance(error.__cause__, KeyboardInterrupt):  # so Python 3.11 has it
+                    code = 130
+                else:
+                    traceback.print_exc()
             sys.stdout.flush()
             sys.stderr.flush()
         except KeyboardInterrupt:

@@ -93,12 +93,13 @@ def _import_what_is_slow() -> None:
     import torch
 
     torch.set_num_threads(1)
-    for name in ("vae_nb.commands.rerun", "vae_nb.commands.preview", "vae_nb.commands.sweep"):
+    for name in ("vae_nb.commands.rerun", "vae_nb.archived_models", "vae_nb.commands.sweep"):
         importlib.import_module(name)
     for name in ("vae_nb.commands.exercises", "jupyter_book.cli.main", "sphinx.application"):
         importlib.import_module(name)
-    with contextlib.suppress(ImportError):
-        importlib.import_module("myst_nb.sphinx_ext")
+    for name in ("torchvision.datasets", "distributed", "myst_nb.sphinx_ext"):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
 
 
 if __name__ == "__main__":

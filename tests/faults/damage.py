@@ -16,8 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from faults import Campaign, Child, Tried, kills, store_folder, toys
-from vae_nb import archive, cache, metrics, runs
-from vae_nb.commands import preview
+from vae_nb import archive, archived_models, cache, metrics, runs
 
 WEIGHTS = "weights.safetensors"
 
@@ -219,29 +218,29 @@ def _write(path: Path, kept: Any) -> None:
 
 
 def _carried(campaign: Campaign, place: Path) -> Iterator[Tried]:
-    digest = runs.digest(preview.shown()[0])
+    digest = runs.digest(archived_models.shown()[0])
     for name, damage in campaign.some(list(FILES.items()), 2):
         carried = place / f"carried-{len(list(place.iterdir()))}"
-        shutil.copytree(preview.CARRIED, carried)
+        shutil.copytree(archived_models.CARRIED, carried)
         damage(carried / "runs" / digest / WEIGHTS)
         try:
-            missing = preview.unpack(place / f"{carried.name}-unpacked", carried)
-            lost = "" if missing == preview.shown()[:1] else f"not carried: {missing}"
+            missing = archived_models.unpack(place / f"{carried.name}-unpacked", carried)
+            lost = "" if missing == [str(archived_models.shown()[0])] else f"not carried: {missing}"
         except Exception as error:
             lost = repr(error)
         shutil.rmtree(carried)
         yield Tried(f"carried weights: {name}", lost)
-    others = sorted((preview.CARRIED / "measured").iterdir())
-    others += sorted((preview.CARRIED / "classifiers").glob(f"*/{WEIGHTS}"))
+    others = sorted((archived_models.CARRIED / "measured").iterdir())
+    others += sorted((archived_models.CARRIED / "classifiers").glob(f"*/{WEIGHTS}"))
     for name, damage in campaign.some(list(FILES.items()), 2):
         original = campaign.rng.choice([campaign.rng.choice(others), others[-1]])
-        relative = original.relative_to(preview.CARRIED)
+        relative = original.relative_to(archived_models.CARRIED)
         carried = place / f"carried-{len(list(place.iterdir()))}"
-        shutil.copytree(preview.CARRIED, carried)
+        shutil.copytree(archived_models.CARRIED, carried)
         damage(carried / relative)
         unpacked = place / f"{carried.name}-unpacked"
         try:
-            preview.unpack(unpacked, carried)
+            archived_models.unpack(unpacked, carried)
             lost = "it was unpacked" if (unpacked / relative).exists() else ""
         except Exception as error:
             lost = repr(error)

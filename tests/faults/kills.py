@@ -112,7 +112,7 @@ def fits(campaign: Campaign, number: int, count: int) -> Iterator[Tried]:
             yield Tried("fit, undisturbed", f"{code}: {first.said}")
             return
         kept |= runs_there()
-        moment = campaign.rng.uniform(0, 0.5)
+        moment = campaign.rng.uniform(0, 0.25)
         child = Child(functools.partial(toys.fit, 0, 1, 2), log, **environment)
         code = child.kill(number, moment)
         lost = "" if code in CODES[number] else f"exit code {code}: {child.said}"

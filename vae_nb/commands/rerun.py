@@ -107,12 +107,13 @@ def rerun(
             _log.info("nothing has changed since; delete %s to run it again", place)
             return _pages(place, names)
         # Imported now, as they take a second: a refused value need not wait for them.
-        from vae_nb.commands import preview, rerun_ahead, rerun_pages
+        from vae_nb import archived_models
+        from vae_nb.commands import rerun_ahead, rerun_pages
 
         # Beside its place, so that the last step is a rename.
         scratch = stack.enter_context(_scratch(output))
         if rerun_chapter.is_of_the_book(source):
-            stack.enter_context(_environment(preview.environment()))
+            stack.enter_context(_environment(archived_models.environment()))
         by_name = dict(zip(names, parameter_sets, strict=True))
         work = [each for its in parameter_sets for each in rerun_chapter.missing(source, its)]
         work = list({vae: (vae, shown) for vae, shown in work}.values())
