@@ -94,7 +94,7 @@ def compute_once(
         except BaseException:
             shutil.rmtree(beside, ignore_errors=True)
             raise
-        return read(place)
+        return _read(place, read)
 
 
 def values(
@@ -219,9 +219,21 @@ def _verified(place: Path, read: Callable[[Path], Any]) -> Any:
     if damage := _damage(place):
         raise _Damaged(damage)
     try:
-        return read(place)
+        return _read(place, read)
     except Exception as error:  # whatever a wrong file leads to
         raise _Damaged(f"{type(error).__name__}: {' '.join(str(error).split())}") from None
+
+
+def _read(place: Path, read: Callable[[Path], Any]) -> Any:
+    """What ``read`` makes of a folder, at the second attempt if need be.
+
+    An interrupt while safetensors makes tensors is lost, and comes out as an error of another kind:
+    a sound folder would count as damaged.
+    """
+    try:
+        return read(place)
+    except Exception:
+        return read(place)
 
 
 def _damage(place: Path) -> str:
