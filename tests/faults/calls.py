@@ -123,7 +123,7 @@ def group(campaign: Campaign) -> Iterator[Tried]:
             (call, number, code)
             for call, count in json.loads(counts.read_text()).items()
             for number in range(1, count + 1)
-            for code in (CODES if name != "exercises" else CODES[:1])  # many files, all alike
+            for code in CODES
         ]
         for call, number, code in campaign.some(cases, 6):
             store = campaign.new(name)

@@ -41,13 +41,13 @@ def jupyter_book(book: Path) -> None:
 def group(campaign: Campaign) -> Iterator[Tried]:
     """At least 100 of each signal in the whole campaign."""
     for entry, whole in (
-        (fits, 72),
-        (exercises, 8),
-        (reruns, 10),
-        (builds, 5),
-        (previews, 2),
+        (fits, 100),
+        (exercises, 20),
+        (reruns, 20),
+        (builds, 12),
+        (previews, 5),
         (sweeps, 2),
-        (pdfs, 2),
+        (pdfs, 3),
     ):
         least = 1 if entry in (fits, exercises, reruns) else 0
         count = campaign.count(whole, least)
