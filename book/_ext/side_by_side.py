@@ -175,7 +175,13 @@ async def _run(
     return notebook
 
 
+def write_side_by_side(app: Sphinx, env: BuildEnvironment) -> None:
+    """Let pages be written on all processors, once all are read: what is read stays in one."""
+    app.parallel = 1 + (os.cpu_count() or 1)  # this one only hands out
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect to Sphinx."""
     app.connect("env-before-read-docs", run_stale_pages)
+    app.connect("env-updated", write_side_by_side)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
