@@ -82,11 +82,6 @@ def _rounded(text: str) -> float:
     return float(f"{float(text):.5g}")
 
 
-def unpacked() -> Path:
-    """The cache that has them, beside what the user's cache keeps."""
-    return cache.folder() / "preview"
-
-
 def unpack(target: Path, carried: Path = CARRIED) -> list[str]:
     """Put what is carried into the cache ``target``; returns the names of models that are not.
 
@@ -128,7 +123,7 @@ def _copy_files(source: Path, target: Path) -> None:
 
 def environment() -> dict[str, str]:
     """For kernels: where no book was built on this machine, the archived models are their cache."""
-    target = unpacked()
+    target = cache.folder() / "preview"
     model = recipe("ae")
     if runs.is_fitted(model) or str(model) in unpack(target):
         return {}  # made here, or archived by other code

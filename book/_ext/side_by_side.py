@@ -102,9 +102,9 @@ def _work(paths: list[Path]) -> dict[str, float]:
 
 
 def _unpack_models() -> None:
-    from vae_nb import archived_models
+    from vae_nb import archived_models, cache
 
-    for name in archived_models.unpack(archived_models.unpacked()):
+    for name in archived_models.unpack(cache.folder()):
         LOGGER.info("%s: the archived model is of other code; it is trained now", name)
 
 
