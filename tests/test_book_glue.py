@@ -399,6 +399,15 @@ def test_a_failing_cell_fails_the_build_every_time_and_is_named(
         assert message[1].startswith("two.ipynb: cell 3 of 4 (id 'two-2') failed.\n" + reason)
 
 
+def test_pages_are_begun_in_the_order_in_which_nobody_waits(monkeypatch):
+    monkeypatch.syspath_prepend(str(BOOK / "_ext"))
+    from side_by_side import in_turn
+
+    contents = ["index", "one", "two", "metrics", "three"]
+    assert in_turn(contents, contents) == ["metrics", "one", "two", "three", "index"]
+    assert in_turn(contents, {"index", "two"}) == ["two", "index"]
+
+
 WAIT = """\
 import pathlib, time
 pathlib.Path("here-{0}").touch()
