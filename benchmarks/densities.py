@@ -8,12 +8,14 @@ Rows that are there already are not made again (delete them from ``vae_nb/densit
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import time
 
 import torch
 
 from vae_nb import cache, densities, metrics, runs
+from vae_nb.models import sampled_codes
 from vae_nb.recipe import recipe
 
 MODELS = {
@@ -22,14 +24,15 @@ MODELS = {
     "0.01": ("vae", 0.01),
     "0.1": ("vae", 0.1),
 }
-OWN, REAL = "own_codes", "real"  # rows that are no density: what a decoder can do, and real images
+# Rows that are no density: what a decoder can do, what a perfect density would do, and real images.
+OWN, TRAIN, REAL = "own_codes", "train_codes", "real"
 
 
 def main() -> None:
     """Do the rows that are asked for."""
     asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     asked.add_argument("--models", nargs="+", default=list(MODELS))
-    asked.add_argument("--densities", nargs="+", default=[REAL, OWN, *densities.DENSITIES])
+    asked.add_argument("--densities", nargs="+", default=[REAL, OWN, TRAIN, *densities.DENSITIES])
     args = asked.parse_args()
     torch.set_num_threads(1)
     for name in args.densities:
@@ -42,6 +45,9 @@ def main() -> None:
                 row = {"measured": {k: real[k] for k in densities.SHOWN}, "seconds": 0.0}
             elif name == OWN:
                 row = {"measured": densities.own_codes(run), "seconds": 0.0}
+            elif name == TRAIN:
+                perfect = densities.Repair(run, "prior", functools.partial(train_codes, run), 0.0)
+                row = {"measured": densities.measure(perfect), "seconds": 0.0}
             else:
                 repaired = densities.repair(run, name)
                 row = {"seconds": time.process_time() - cpu}  # of one processor, others beside it
@@ -52,6 +58,13 @@ def main() -> None:
             text = json.dumps(rows, indent=1, sort_keys=True) + "\n"
             cache.write_atomically(densities.ARCHIVE, text)
             print(model, name, row, flush=True)
+
+
+def train_codes(run: runs.Run, count: int, seed: int) -> torch.Tensor:
+    """The codes of so many training images: what a density that fits perfectly would draw."""
+    images = run.dataset.train_images
+    chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:count]
+    return sampled_codes(run, images[chosen], seed)
 
 
 def archived() -> dict[str, dict[str, dict]]:
