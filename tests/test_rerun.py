@@ -709,14 +709,16 @@ def test_pages_that_would_come_out_the_same_are_left(tmp_path, monkeypatch):
         runs.append(parameters)
         return new_notebook()
 
-    def page(folder, root, book, site, place):
-        (site / f"{root}.html").write_text("page")
+    def renderer(book, site, place):
+        return contextlib.nullcontext(
+            lambda page, root: (site / f"{root}.html").write_text("page"),
+        )
 
     runs: list[dict] = []
     monkeypatch.setattr(papermill, "execute_notebook", made)
     monkeypatch.setattr(rerun_kernel, "started", lambda source: contextlib.nullcontext())
     monkeypatch.setattr(rerun_pages, "write_page", lambda *_, **__: None)
-    monkeypatch.setattr(rerun_pages, "render", page)
+    monkeypatch.setattr(rerun_pages, "renderer", renderer)
     first = rerun("beta_ten", 0.5, tmp_path)
     assert rerun("beta_ten", 0.5, tmp_path) == first and first[0].is_file()
     assert runs == [{"beta": 0.5, "profile": "instant"}]

@@ -125,6 +125,9 @@ def rerun(
             stack.enter_context(rerun_ahead.helpers(work))
         site = scratch / "site"
         (site / "notebooks").mkdir(parents=True)
+        if not execute_only:
+            renderer = rerun_pages.renderer(source.parent, site, place)
+            render = stack.enter_context(renderer)
         notebooks = {}
         for name, its in by_name.items():
             _log.info("%s", _title(chapter, its))
@@ -137,10 +140,10 @@ def rerun(
             for name, notebook in notebooks.items():
                 page = scratch / name
                 rerun_pages.write_page(page, name, notebook, chapter, by_name[name], alone=alone)
-                rerun_pages.render(page, name, source.parent, site, place)
+                render(page, name)
             if not alone:
                 rerun_pages.write_comparison(scratch / "index", notebooks, chapter, parameter_sets)
-                rerun_pages.render(scratch / "index", "index", source.parent, site, place)
+                render(scratch / "index", "index")
             (site / _DIGEST).write_text(json.dumps(digest))
         _replace(place, site, scratch / _REPLACED)
 

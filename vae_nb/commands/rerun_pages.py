@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import copy
 import html
 import json
@@ -10,6 +11,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,17 @@ import nbformat
 import yaml
 from nbformat import NotebookNode
 
-from vae_nb.commands import build_command, literal
+from vae_nb.commands import child_command, literal
 
 _COMPARED = ("reconstructions", "samples")  # figures that the index shows, by the end of their name
+_RENDER = """
+import sys
+from jupyter_book.cli.main import main
+from myst_nb import sphinx_ext
+import pydata_sphinx_theme, sphinx.builders.html, sphinx.ext.autodoc, sphinxcontrib.bibtex
+if page := sys.stdin.readline().rstrip("\\n"):
+    main(["build", page, "-q"])
+"""
 
 
 def write_page(
@@ -169,13 +179,42 @@ def _list_table(rows: list[list[str]]) -> str:
     return "\n".join([*lines, "````"])
 
 
-def render(page: Path, root: str, book: Path, site: Path, place: Path) -> None:
-    """Build the folder ``page`` as a book of one page in the style of ``book``, into ``site``.
+@contextlib.contextmanager
+def renderer(book: Path, site: Path, place: Path) -> Iterator[Callable[[Path, str], None]]:
+    """A function that renders a page, by a process that imports what it needs from now on.
 
-    One Sphinx build for each page: in one build for all, the re-runs of a chapter would share the
-    labels of its figures and equations, and each page's references would lead to another page.
-    ``place`` is where the site will be: links to the built book are relative to it.
+    Of a folder and the name of its page it builds a book of one page in the style of ``book``, into
+    ``site``. One Sphinx build for each page: in one build for all, the re-runs of a chapter would
+    share the labels of its figures and equations, and each page's references would lead to another
+    page. ``place`` is where the site will be: links to the built book are relative to it.
     """
+    waiting = [_waiting()]
+
+    def render(page: Path, root: str) -> None:
+        process = waiting.pop() if waiting else _waiting()
+        _configure(page, root, book, place)
+        said, errors = process.communicate(f"{page}\n")
+        built = page / "_build" / "html"
+        if process.returncode or not (built / f"{root}.html").is_file():
+            both = (said + errors).strip()
+            raise RuntimeError(f"the page {root} could not be rendered; jupyter-book said:\n{both}")
+        _mend_links(built / f"{root}.html", book, place)
+        shutil.copytree(built, site, dirs_exist_ok=True)
+
+    try:
+        yield render
+    finally:
+        for process in waiting:
+            process.kill()
+            process.communicate()
+
+
+def _waiting() -> subprocess.Popen[str]:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(child_command(_RENDER), text=True, **pipes)  # type: ignore[call-overload]
+
+
+def _configure(page: Path, root: str, book: Path, place: Path) -> None:
     config: dict[str, Any] = {"title": "A re-run"}  # where a folder holds chapters only
     if (book / "_config.yml").is_file():
         config = yaml.safe_load((book / "_config.yml").read_text(encoding="utf-8"))
@@ -192,15 +231,6 @@ def render(page: Path, root: str, book: Path, site: Path, place: Path) -> None:
     (page / "_config.yml").write_text(yaml.safe_dump(config, allow_unicode=True), encoding="utf-8")
     toc = {"format": "jb-book", "root": root}
     (page / "_toc.yml").write_text(yaml.safe_dump(toc), encoding="utf-8")
-
-    command = build_command(page, "-q")
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    built = page / "_build" / "html"
-    if done.returncode or not (built / f"{root}.html").is_file():
-        said = (done.stdout + done.stderr).strip()
-        raise RuntimeError(f"the page {root} could not be rendered; jupyter-book said:\n{said}")
-    _mend_links(built / f"{root}.html", book, place)
-    shutil.copytree(built, site, dirs_exist_ok=True)
 
 
 def _mend_links(page: Path, book: Path, place: Path) -> None:
