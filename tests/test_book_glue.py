@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import importlib
 import os
 import re
@@ -452,7 +453,9 @@ def test_a_signal_ends_a_build_and_its_kernels(tmp_path: Path, number: int) -> N
     for name in ("one", "two"):
         write_page(book, name, code(note.format(name)), code(WAIT.format(name, "nobody")))
     with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(build_command(book), stdout=log, stderr=log)
+        # Who starts the tests in the background may have interrupts ignored, also by children.
+        heeded = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        process = subprocess.Popen(build_command(book), stdout=log, stderr=log, preexec_fn=heeded)
         _wait_for(lambda: (book / "here-one").exists() and (book / "here-two").exists())
         process.send_signal(number)
         code_ = process.wait(20)

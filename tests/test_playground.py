@@ -525,7 +525,10 @@ def test_other_latents_or_an_autoencoder_are_another_network(open_html):
 @browser_test
 def test_a_learning_rate_that_is_too_high_stops_training_and_says_so(open_html):
     page = ready(open_html(widget().html()))
+    # From the first step: a network that has learned may only become bad, and stay finite.
+    page.get_by_role("button", name="reset").click()
     page.get_by_role("slider", name="learning rate").fill("0")  # its power of ten
+    page.get_by_role("button", name="play", exact=True).click()
     said(page, "The learning rate is too high. Lower it, then press reset.")
     assert page.get_by_role("button", name="play", exact=True).is_disabled()
     page.get_by_role("button", name="reset").click()
