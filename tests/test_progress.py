@@ -100,6 +100,19 @@ def test_what_is_left_follows_from_what_was_done(monkeypatch):
     assert progress.duration(31) == "about 30 s left"
 
 
+def test_what_no_bar_reports_counts_as_far_as_its_seconds_have_gone(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    with Watcher({"a": 50.0, "page": 100.0}, print, terminal=False) as watcher:
+        watcher.begin("page")
+        clock[0] = 50.0
+        assert watcher.left() == pytest.approx(100)  # 50 of 150 are done
+        clock[0] = 180.0
+        assert watcher.left() == pytest.approx(120)  # never more than nine tenths of the page
+        watcher.finish("page", "")
+        assert watcher.left() == pytest.approx(90)
+
+
 def test_half_a_line_is_read_when_it_is_whole():
     with Watcher({"a": 1.0}, print, terminal=False) as watcher:
         path = Path(watcher.environment[progress.REPORTED]) / "1.jsonl"

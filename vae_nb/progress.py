@@ -92,9 +92,10 @@ class Watcher:
         self._say = say
         self._terminal = sys.stderr.isatty() if terminal is None else terminal
         self._share = dict.fromkeys(self.work, 0.0)  # of each that is done
+        self._begun: dict[str, float] = {}  # when, of what no bar reports
         self._now: dict[Path, dict[str, Any]] = {}  # the last line of each process
         self._read: dict[Path, int] = {}
-        self._done = threading.Event()
+        self._ended = threading.Event()
 
     def __enter__(self) -> Watcher:
         self._folder = tempfile.TemporaryDirectory(prefix="vae-nb-progress-")
@@ -108,11 +109,18 @@ class Watcher:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._done.set()
+        self._ended.set()
         self._thread.join()
         self._look()
         self._bar.close()
         self._folder.cleanup()
+
+    def begin(self, name: str) -> None:
+        """Say that a piece of the work has begun which no bar reports.
+
+        It counts as done as far as its seconds have gone, up to nine tenths.
+        """
+        self._begun[name] = time.monotonic()
 
     def finish(self, name: str, text: str) -> None:
         """Say (or not, with "") that a piece of the work has ended which no bar reports."""
@@ -121,13 +129,19 @@ class Watcher:
 
     def left(self) -> float | None:
         """The seconds that are left, if the rest goes on as it went; None while that is open."""
-        elapsed = time.monotonic() - self._start
-        done = sum(self.work[name] * share for name, share in self._share.items())
+        elapsed, done = time.monotonic() - self._start, self._done_seconds()
         total = sum(self.work.values())
         return elapsed * (total - done) / done if done and elapsed >= _SOON else None
 
+    def _done_seconds(self) -> float:
+        now = time.monotonic()
+        done = {name: self.work[name] * share for name, share in self._share.items()}
+        for name, begun in self._begun.items():
+            done[name] = max(done[name], min(now - begun, 0.9 * self.work[name]))
+        return sum(done.values())
+
     def _watch(self) -> None:
-        while not self._done.wait(_OFTEN):
+        while not self._ended.wait(_OFTEN):
             self._look()
 
     def _look(self) -> None:
@@ -154,7 +168,7 @@ class Watcher:
         self._bar.set_description_str("; ".join(going)[:80], refresh=False)
         left = self.left()
         self._bar.set_postfix_str("" if left is None else duration(left), refresh=False)
-        self._bar.n = sum(self.work[name] * share for name, share in self._share.items())
+        self._bar.n = self._done_seconds()
         self._bar.refresh()
 
     def _line(self, text: str) -> None:

@@ -148,6 +148,7 @@ async def _run_all(
     async def run(path: Path) -> None:
         async with free:
             start = time.perf_counter()
+            watcher.begin(path.name)
             notebook = await _run(app, path, environment, manager)
             seconds = time.perf_counter() - start
             bundle = CacheBundleIn(notebook, str(path), data={"execution_seconds": seconds})
