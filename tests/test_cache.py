@@ -50,6 +50,34 @@ def start(code: str, *arguments: object, **options) -> subprocess.Popen:
 # --- folders ---
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="Linux tells what is flushed")
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_what_is_kept_is_on_disk_before_it_has_its_name(tmp_path, monkeypatch, kind):
+    """A power cut may otherwise leave a name without its content."""
+    calls, fsync, replace = [], os.fsync, os.replace
+
+    def flushed(descriptor):
+        calls.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        fsync(descriptor)
+
+    def renamed(source, target):
+        calls.append("renamed")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(os, "replace", renamed)
+    place = tmp_path / "place"
+    if kind == "folder":
+        compute_once(place, write)
+    else:
+        cache.write_atomically(place, "text")
+    before = calls[: calls.index("renamed")]
+    if kind == "folder":
+        assert {Path(each).name for each in before} >= {"a", "b", "checksums.json"}
+    assert len(before) >= 1 and all(Path(each).is_relative_to(tmp_path) for each in before)
+    assert calls[-1] == str(tmp_path)  # the new name itself
+
+
 def test_a_folder_that_reads_at_the_second_attempt_is_not_damaged(tmp_path):
     """safetensors makes of an interrupt, in the midst of its tensors, a ValueError."""
     place, said = tmp_path / "folder", []
