@@ -24,7 +24,9 @@ from bs4 import BeautifulSoup, Tag
 from filelock import FileLock
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from vae_nb import cache, runs
 from vae_nb.commands import build_command
+from vae_nb.recipe import recipe
 
 if TYPE_CHECKING:  # no test needs a browser's driver to be collected
     from playwright.sync_api import Browser
@@ -689,11 +691,13 @@ def test_every_page_of_a_preview_says_that_its_models_are_archived(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VAE_NB_PREVIEW", "1")
+    monkeypatch.setenv("VAE_NB_CACHE", str(tmp_path / "cache"))
     book = make_book(tmp_path, "one")
     write_page(book, "one", code(FIGURE))
     assert build(book).returncode == 0
     for name in ("index", "one"):
         assert "A preview with archived models" in words(page(book, name))
+    assert cache.is_cached(tmp_path / "cache" / "runs" / runs.digest(recipe("ae"))), "unpacked"
 
 
 @pytest.mark.slow

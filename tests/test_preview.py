@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import shutil
-from pathlib import Path
 
 import pytest
 
@@ -12,7 +10,6 @@ from vae_nb import archive, archived_models, data, likelihood, metrics, objectiv
 from vae_nb.__main__ import main
 from vae_nb.recipe import recipe
 
-ROOT = Path(__file__).parents[1]
 LIMIT = 6_000_000  # bytes
 
 
@@ -98,11 +95,3 @@ def test_what_was_not_trained_here_cannot_be_archived(tmp_path, monkeypatch, cap
     assert main(["preview", "--archive"]) == 1
     assert "was not trained here: build the book first" in capsys.readouterr().err
     assert sorted(archived_models.CARRIED.rglob("*")) == before
-
-
-def test_a_build_of_a_preview_finds_its_models_in_its_cache(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "book" / "_ext")
-    side_by_side = importlib.import_module("side_by_side")
-    monkeypatch.setenv("VAE_NB_CACHE", str(tmp_path))
-    side_by_side._unpack_models()
-    assert all(runs.is_fitted(each) for each in archived_models.shown())

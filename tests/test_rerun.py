@@ -729,6 +729,25 @@ def test_pages_that_would_come_out_the_same_are_left(tmp_path, monkeypatch):
     assert len(runs) == 3
 
 
+def test_what_renders_ends_with_an_interrupt(tmp_path, monkeypatch):
+    """Else it would write into the folder that is being removed."""
+    monkeypatch.setattr(rerun_pages, "_RENDER", "import time\ntime.sleep(60)")
+    monkeypatch.setattr(rerun_pages, "_configure", lambda *_: None)
+    start, started = rerun_pages._start, []
+    monkeypatch.setattr(rerun_pages, "_start", lambda: started.append(start()) or started[-1])
+
+    def interrupted(self, *_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess.Popen, "communicate", interrupted)
+    with (
+        pytest.raises(KeyboardInterrupt),
+        rerun_pages.renderer(tmp_path, tmp_path, tmp_path) as render,
+    ):
+        render(tmp_path, "toy")
+    assert [process.returncode for process in started] == [-signal.SIGKILL]
+
+
 def test_kernels_use_archived_models_where_no_book_was_built(tmp_path, monkeypatch):
     monkeypatch.setenv("VAE_NB_CACHE", str(tmp_path))
     monkeypatch.setattr(rerun_kernel, "started", lambda source: contextlib.nullcontext())

@@ -261,12 +261,8 @@ def train(
     return model.eval()
 
 
-def fit(dataset: Dataset, samples: int = 1, epochs: int = 0, seed: int = 0) -> BernoulliVAE:
-    """What :func:`train` makes of the training images: kept in the cache, and trained once.
-
-    ``epochs`` 0 are those of the chapter's own network, EPOCHS.
-    """
-    epochs = epochs or EPOCHS
+def fit(dataset: Dataset, samples: int = 1, epochs: int = EPOCHS, seed: int = 0) -> BernoulliVAE:
+    """What :func:`train` makes of the training images: kept in the cache, and trained once."""
 
     def write(folder: Path) -> None:
         steps = epochs * math.ceil(len(dataset.train_images) / BATCH)

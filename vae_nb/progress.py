@@ -136,7 +136,7 @@ class Watcher:
     def _done_seconds(self) -> float:
         now = time.monotonic()
         done = {name: self.work[name] * share for name, share in self._share.items()}
-        for name, begun in self._begun.items():
+        for name, begun in list(self._begun.items()):  # more may begin meanwhile
             done[name] = max(done[name], min(now - begun, 0.9 * self.work[name]))
         return sum(done.values())
 

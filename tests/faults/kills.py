@@ -158,7 +158,7 @@ def reruns(campaign: Campaign, number: int, count: int) -> Iterator[Tried]:
     place = campaign.new("rerun")
     out = place / "out"
     arguments = ("index", "--beta", 2, "--book", toys.toy_book(place), "--output", out)
-    work = functools.partial(command, "rerun", *arguments, "--execute-only")
+    work = functools.partial(command, "rerun", *arguments)
 
     def check() -> str:
         there = [path.name for path in out.iterdir() if not path.name.startswith(".")]

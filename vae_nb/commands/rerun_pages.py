@@ -23,11 +23,11 @@ from vae_nb.commands import child_command, literal
 
 _COMPARED = ("reconstructions", "samples")  # figures that the index shows, by the end of their name
 _RENDER = """
-import sys
+import os, sys
 from jupyter_book.cli.main import main
 from myst_nb import sphinx_ext
 import pydata_sphinx_theme, sphinx.builders.html, sphinx.ext.autodoc, sphinxcontrib.bibtex
-if page := sys.stdin.readline().rstrip("\\n"):
+if page := os.fsdecode(sys.stdin.buffer.read()):
     main(["build", page, "-q"])
 """
 
@@ -188,30 +188,32 @@ def renderer(book: Path, site: Path, place: Path) -> Iterator[Callable[[Path, st
     share the labels of its figures and equations, and each page's references would lead to another
     page. ``place`` is where the site will be: links to the built book are relative to it.
     """
-    waiting = [_waiting()]
+    started = [_start()]
 
     def render(page: Path, root: str) -> None:
-        process = waiting.pop() if waiting else _waiting()
         _configure(page, root, book, place)
-        said, errors = process.communicate(f"{page}\n")
+        if started[-1].returncode is not None:  # the last one has had its page
+            started.append(_start())
+        said = b"".join(started[-1].communicate(os.fsencode(page)))
         built = page / "_build" / "html"
-        if process.returncode or not (built / f"{root}.html").is_file():
-            both = (said + errors).strip()
-            raise RuntimeError(f"the page {root} could not be rendered; jupyter-book said:\n{both}")
+        if started[-1].returncode or not (built / f"{root}.html").is_file():
+            text = said.decode(errors="replace").strip()
+            raise RuntimeError(f"the page {root} could not be rendered; jupyter-book said:\n{text}")
         _mend_links(built / f"{root}.html", book, place)
         shutil.copytree(built, site, dirs_exist_ok=True)
 
     try:
         yield render
-    finally:
-        for process in waiting:
+    finally:  # nobody writes into the folder that is removed next
+        for process in started:
             process.kill()
-            process.communicate()
+            with process:
+                pass
 
 
-def _waiting() -> subprocess.Popen[str]:
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(child_command(_RENDER), text=True, **pipes)  # type: ignore[call-overload]
+def _start() -> subprocess.Popen[bytes]:
+    pipe = subprocess.PIPE
+    return subprocess.Popen(child_command(_RENDER), stdin=pipe, stdout=pipe, stderr=pipe)
 
 
 def _configure(page: Path, root: str, book: Path, place: Path) -> None:
