@@ -77,7 +77,8 @@ def best(model: str) -> str:
     real = archived[REAL]["measured"]
     rows = {name: row for name, row in archived.items() if name in densities.DENSITIES}
     least = min(rows, key=lambda name: rows[name]["measured"]["fid_prior"].value)
-    near = [k for k, row in rows.items() if row["measured"]["fid_prior"].value <= TARGET_FID]
+    found = {k: row["measured"]["fid_prior"].value for k, row in rows.items()}
+    near = [k for k, fid in found.items() if round(fid, 1) <= TARGET_FID]  # as the table shows it
     recalls = {k: rows[k]["measured"]["recall_prior"] for k in near}
     least_recall = real["recall_prior"].value - TARGET_RECALL
     top = max(recalls.values(), key=lambda each: each.value, default=real["recall_prior"])
