@@ -115,14 +115,18 @@ def judged() -> tuple[LiveWidget, list[bool]]:
     return widget, [each["recognised"] for each in widget.spec["pictures"]]
 
 
+DRAWN = {"N(0, I)": codes(20), "halved": codes(20) / 2}
+
+
 @functools.cache
 def widgets() -> dict[str, LiveWidget]:
-    """All four; what they measure of the runs is made up."""
+    """All of networks; what they measure of the runs is made up."""
     runs = {"AE": a_run("ae"), "β = 0.1": a_run("vae", 0.1)}
     with unmeasured():
         return {
             "pad": explorer.latent_pad(runs, "test-pad"),
             "interpolate": explorer.interpolate(runs, "test-interpolate"),
+            "samples": explorer.samples(runs["AE"], DRAWN, "test-samples"),
             "beta": explorer.beta_slider(a_run("multi_rate"), "test-beta"),
             "draw": explorer.draw(runs, "test-draw"),
         }

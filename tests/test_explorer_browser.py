@@ -8,6 +8,7 @@ import torch
 from explorer_examples import (
     BETAS,
     CODE,
+    DRAWN,
     MEASURED,
     PIXEL,
     a_run,
@@ -178,7 +179,7 @@ def wait_for_picture(page, place: str, other_than: str = "") -> str:
     return picture(page, place)
 
 
-@pytest.mark.parametrize("name", ["pad", "interpolate", "beta", "draw"])
+@pytest.mark.parametrize("name", ["pad", "interpolate", "samples", "beta", "draw"])
 def test_a_widget_alone_starts_without_error_or_request_and_fits_a_phone(open_html, name):
     page = open_html(widgets()[name].html(), viewport={"width": 390, "height": 800})
     page.wait_for_function("document.querySelector('.vae-says').textContent.length > 20")
@@ -272,6 +273,43 @@ def test_the_line_between_two_images_is_walked_by_keyboard(open_html):
     page.keyboard.press("ArrowRight")
     wait_for_picture(page, LARGE, at_start)
     assert "stroke" in page.locator(".vae-path").first.inner_text()
+
+
+def test_draws_are_decoded_and_the_way_between_them_is_walked_by_keyboard(open_html):
+    page = open_html(widgets()["samples"].html())
+
+    def shown(place: str) -> np.ndarray:
+        rows = [row.locator(place) for row in page.locator(".vae-path").all()]
+        return np.array([canvas.evaluate(GREY) for row in rows for canvas in row.all()]) / 255
+
+    def off(place: str, wanted: list) -> float:
+        with torch.no_grad():
+            right = network("ae").decode(torch.stack(wanted)).flatten(1).numpy()
+        return np.abs(shown(place) - right).max()
+
+    small, tolerance = ".is-grid canvas", 0.5 / 255 + PIXEL
+    last = ".vae-path:last-of-type .is-grid > :last-child canvas"
+    before = wait_for_picture(page, last)
+    assert off(small, [code for of in DRAWN.values() for code in of[:8]]) < tolerance
+    assert off(LARGE, [of[0] for of in DRAWN.values()]) < tolerance
+    page.locator("input[type=range]").focus()
+    at_first = picture(page, LARGE)
+    for _ in range(10):  # half a way
+        page.keyboard.press("ArrowRight")
+    wait_for_picture(page, LARGE, at_first)
+    page.wait_for_function("document.querySelector('.vae-says').textContent.startsWith('At 50 %')")
+    assert off(LARGE, [of[:2].mean(0) for of in DRAWN.values()]) < tolerance
+    page.keyboard.press("End")
+    page.wait_for_function("document.querySelector('.vae-says').textContent.startsWith('At draw 8:')")
+    assert off(LARGE, [of[7] for of in DRAWN.values()]) < tolerance
+    page.get_by_role("button", name="draw 8 others").click()
+    wait_for_picture(page, last, before)
+    assert off(small, [code for of in DRAWN.values() for code in of[8:16]]) < tolerance
+    page.get_by_role("button", name="draw 8 others").click()  # of 20: after the last, the first
+    page.wait_for_timeout(500)
+    rest = [code for of in DRAWN.values() for code in torch.cat([of[16:], of[:4]])]
+    assert off(small, rest) < tolerance
+    assert page.errors == []
 
 
 def test_beta_moves_the_pictures_and_the_dot(open_html):

@@ -10,6 +10,7 @@ from vae_nb.explorer.widgets import (
     judge,
     judge_key,
     latent_pad,
+    samples,
     telling_codes,
     translator,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "latent_pad",
     "playground",
     "record",
+    "samples",
     "telling_codes",
     "translator",
 ]

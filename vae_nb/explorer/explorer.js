@@ -211,7 +211,7 @@
       .replace(/^-(?=0\.?0*$)/, "")
       .replace("-", "\u2212");
 
-  // --- (a) Move in the latent space ---
+  // --- Move in the latent space ---
 
   function latentPad(widget, spec) {
     const images = unpackImages(spec);
@@ -362,7 +362,7 @@
     whenNear(widget, () => guarded(line, use));
   }
 
-  // --- (b) From one image to another ---
+  // --- From one image to another ---
 
   function interpolate(widget, spec) {
     const images = unpackImages(spec);
@@ -435,7 +435,77 @@
     );
   }
 
-  // --- (c) A network conditioned on beta ---
+  // --- Draw codes from several distributions, and walk from draw to draw ---
+
+  const DRAWS = 8; // shown at once
+
+  function samples(widget, spec) {
+    const { line, say } = speaker();
+    const rows = spec.draws.map(({ title, codes }) => {
+      const here = picture("", "is-large");
+      const drawn = Array.from({ length: DRAWS }, (_, n) => picture(String(n + 1)));
+      const pictures = box("vae-pictures is-grid", ...drawn.map(({ figure }) => figure));
+      const name = element("figcaption", {}, title);
+      const whole = element("figure", { class: "vae-path" }, name, here.figure, pictures);
+      return { title, codes: codes.map((code) => Float32Array.from(code)), here, drawn, whole };
+    });
+    const scale = { min: 1, max: DRAWS, step: 0.05, value: 1 };
+    const position = slider("from draw to draw", scale, walk);
+    let network;
+    let first = 0;
+
+    const drawnCode = ({ codes }, n) => codes[(first + n) % codes.length];
+
+    function walk() {
+      const place = Number(position.input.value);
+      const start = Math.min(Math.floor(place), DRAWS - 1);
+      const share = place - start;
+      const between = `${fixed(share * 100, 0)} % of the way from draw ${start} to ${start + 1}`;
+      const words = Number.isInteger(place) ? `draw ${place}` : between;
+      position.output.textContent = words;
+      position.input.setAttribute("aria-valuetext", words);
+      if (!network) return;
+      for (const row of rows) {
+        later(`walk ${row.title}`, () => {
+          const [from, to] = [start - 1, start].map((n) => drawnCode(row, n));
+          const pixels = network.decode(from.map((z, n) => z + share * (to[n] - z)));
+          const count = networks.strokes(pixels);
+          const strokes = `${count} ${count === 1 ? "stroke" : "strokes"}`;
+          row.words = `${row.title}, ${strokes}`;
+          row.here.label.textContent = strokes;
+          row.here.show(pixels, `${row.words}, at ${words}`);
+          say(`At ${words}: ${rows.map((each) => each.words).filter(Boolean).join("; ")}.`);
+        });
+      }
+    }
+
+    function draw() {
+      walk();
+      for (const row of rows) {
+        row.drawn.forEach(({ show }, n) =>
+          later(`draw ${n} ${row.title}`, () =>
+            show(network.decode(drawnCode(row, n)), `${row.title}: draw ${n + 1}, decoded`),
+          ),
+        );
+      }
+    }
+
+    const again = button(`draw ${DRAWS} others`, () => {
+      if (!network) return;
+      first += DRAWS;
+      draw();
+    });
+    const paths = box("vae-row is-pair", ...rows.map(({ whole }) => whole));
+    widget.append(position.whole, paths, box("vae-buttons", again), line);
+    whenNear(widget, () =>
+      guarded(line, async () => {
+        network = await load(spec.models[0].digest);
+        draw();
+      }),
+    );
+  }
+
+  // --- A network conditioned on beta ---
 
   const SAMPLES = 3; // of the prior
 
@@ -556,7 +626,7 @@
     return { figure: element("figure", { class: "vae-chart-box" }, svg, caption), move };
   }
 
-  // --- (d) Draw ---
+  // --- Draw ---
 
   function draw(widget, spec) {
     const images = unpackImages(spec);
@@ -705,7 +775,7 @@
     });
   }
 
-  // --- (e) You be the judge ---
+  // --- You be the judge ---
 
   function judge(widget, spec) {
     const { noun, sources } = spec;
@@ -820,7 +890,7 @@
     return chance === 1 ? NaN : (observed - chance) / (1 - chance);
   }
 
-  // --- (f) What does your beta mean? ---
+  // --- What does your beta mean? ---
 
   // The weight of the KL over that of the summed squared error decides: both are divided by it. The
   // course's objective has N / M times its beta there, a Gaussian decoder 2 s².
@@ -894,7 +964,7 @@
     update();
   }
 
-  // --- (g) Draw the curve first ---
+  // --- Draw the curve first ---
 
   // The reader drags over the axes, or walks from point to point by the arrow keys and lifts each.
   // The measured curve comes on top when it is asked for.
@@ -1019,7 +1089,7 @@
 
   // --- Start ---
 
-  const widgets = { latentPad, interpolate, betaSlider, draw, judge, translator, drawFirst };
+  const widgets = { latentPad, interpolate, samples, betaSlider, draw, judge, translator, drawFirst };
 
   function start() {
     for (const root of document.querySelectorAll(".vae-explorer:not(.is-live)")) {

@@ -169,6 +169,21 @@ def interpolate(
     )
 
 
+def samples(run: Run, codes: Mapping[str, Tensor], name: str) -> LiveWidget:
+    """Draw codes from several distributions, and walk from draw to draw, in one decoder.
+
+    ``codes`` are draws ``(n, M)`` by the title of what they are drawn from; the page shows a few
+    at a time, in their order.
+    """
+    drawn = [
+        {"title": title, "codes": [[round(z, 4) for z in code] for code in of.tolist()]}
+        for title, of in codes.items()
+    ]
+    grids = {title: run.decode(of[:12]) for title, of in codes.items()}
+    words = "Not chosen by hand: what one decoder makes of codes drawn from different distributions."
+    return _widget("samples", {"": run}, figures.samples(grids, name, columns=4), words, draws=drawn)
+
+
 def draw(models: Mapping[str, Run], name: str) -> LiveWidget:
     """Draw an image and see what each of ``models`` (label to run) makes of it."""
     dataset = _dataset(models)
