@@ -297,10 +297,11 @@ def test_draws_are_decoded_and_the_way_between_them_is_walked_by_keyboard(open_h
     for _ in range(10):  # half a way
         page.keyboard.press("ArrowRight")
     wait_for_picture(page, LARGE, at_first)
-    page.wait_for_function("document.querySelector('.vae-says').textContent.startsWith('At 50 %')")
+    says = "(start) => document.querySelector('.vae-says').textContent.startsWith(start)"
+    page.wait_for_function(says, arg="At 50 %")
     assert off(LARGE, [of[:2].mean(0) for of in DRAWN.values()]) < tolerance
     page.keyboard.press("End")
-    page.wait_for_function("document.querySelector('.vae-says').textContent.startsWith('At draw 8:')")
+    page.wait_for_function(says, arg="At draw 8:")
     assert off(LARGE, [of[7] for of in DRAWN.values()]) < tolerance
     page.get_by_role("button", name="draw 8 others").click()
     wait_for_picture(page, last, before)

@@ -180,8 +180,13 @@ def samples(run: Run, codes: Mapping[str, Tensor], name: str) -> LiveWidget:
         for title, of in codes.items()
     ]
     grids = {title: run.decode(of[:12]) for title, of in codes.items()}
-    words = "Not chosen by hand: what one decoder makes of codes drawn from different distributions."
-    return _widget("samples", {"": run}, figures.samples(grids, name, columns=4), words, draws=drawn)
+    return _widget(
+        "samples",
+        {"": run},
+        figures.samples(grids, name, columns=4),
+        "Not chosen by hand: what one decoder makes of codes from different distributions.",
+        draws=drawn,
+    )
 
 
 def draw(models: Mapping[str, Run], name: str) -> LiveWidget:
