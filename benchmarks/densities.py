@@ -3,6 +3,7 @@
     python benchmarks/densities.py [--models ae learned 0.1 0.01] [--densities flow clusters ...]
 
 Rows that are there already are not made again (delete them from ``vae_nb/densities.json``).
+Those of the autoencoder have a picture, too: unchosen samples.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import time
 
 import torch
 
-from vae_nb import cache, densities, metrics, runs
+from vae_nb import cache, densities, metrics, runs, thumbnails
 from vae_nb.models import sampled_codes
 from vae_nb.recipe import recipe
 
@@ -26,6 +27,7 @@ MODELS = {
 }
 # Rows that are no density: what a decoder can do, what a perfect density would do, and real images.
 OWN, TRAIN, REAL = "own_codes", "train_codes", "real"
+PICTURED, SAMPLES, LINES = "ae", 24, 2  # the model with pictures, and how many samples they have
 
 
 def main() -> None:
@@ -37,27 +39,42 @@ def main() -> None:
     torch.set_num_threads(1)
     for name in args.densities:
         for model in args.models:
-            if name in archived().get(model, {}) or (name == REAL and model != "ae"):
+            row = dict(archived().get(model, {}).get(name, {}))
+            wanted = {"measured", "picture"} if model == PICTURED else {"measured"}
+            if wanted <= row.keys() or (name == REAL and model != PICTURED):
                 continue
             run, cpu = runs.fit(recipe(*MODELS[model])), time.process_time()
-            if name == REAL:
-                real = metrics.of_real(run.dataset)
-                row = {"measured": {k: real[k] for k in densities.SHOWN}, "seconds": 0.0}
-            elif name == OWN:
-                row = {"measured": densities.own_codes(run), "seconds": 0.0}
-            elif name == TRAIN:
-                perfect = densities.Repair(run, "prior", functools.partial(train_codes, run), 0.0)
-                row = {"measured": densities.measure(perfect), "seconds": 0.0}
-            else:
-                repaired = densities.repair(run, name)
-                row = {"seconds": time.process_time() - cpu}  # of one processor, others beside it
-                row["measured"] = densities.measure(repaired)
-            row["measured"] = {k: list(v.interval) for k, v in row["measured"].items()}
+            source = None if name == REAL else drawn(run, name)
+            if "measured" not in row:
+                row["seconds"] = time.process_time() - cpu if name in densities.DENSITIES else 0.0
+                row["measured"] = {k: list(v.interval) for k, v in measured(run, name, source)}
+            if model == PICTURED:
+                images = source.samples(SAMPLES) if source else run.dataset.test_images
+                row["picture"] = thumbnails.png(images[:SAMPLES], LINES)
             rows = archived()
             rows.setdefault(model, {})[name] = row
             text = json.dumps(rows, indent=1, sort_keys=True) + "\n"
             cache.write_atomically(densities.ARCHIVE, text)
-            print(model, name, row, flush=True)
+            print(model, name, row["measured"], flush=True)
+
+
+def measured(run: runs.Run, name: str, source: densities.Repair | None):
+    """The names and values of a row."""
+    if source is None:
+        real = metrics.of_real(run.dataset)
+        return [(name, real[name]) for name in densities.SHOWN]
+    found = densities.own_codes(run) if name == OWN else densities.measure(source)
+    return found.items()
+
+
+def drawn(run: runs.Run, name: str) -> densities.Repair:
+    """The density of this name, or what stands in its place."""
+    if name == OWN:
+        codes = sampled_codes(run, run.dataset.test_images)
+        return densities.Repair(run, "prior", lambda *_: codes, 0.0)
+    if name == TRAIN:
+        return densities.Repair(run, "prior", functools.partial(train_codes, run), 0.0)
+    return densities.repair(run, name)
 
 
 def train_codes(run: runs.Run, count: int, seed: int) -> torch.Tensor:

@@ -34,6 +34,7 @@ def main() -> None:
     asked.add_argument("--from", dest="start", type=int, help="go on with the network of this k")
     asked.add_argument("--samples", type=int, default=5000)
     asked.add_argument("--batch-size", type=int, default=likelihood.BATCH)
+    asked.add_argument("--learning-rate", type=float, default=likelihood.LEARNING_RATE)
     asked.add_argument("--images", type=int, default=10_000, help="test images, the first ones")
     asked.add_argument("--rates", action="store_true", help="the table of rates and distortions")
     args = asked.parse_args()
@@ -83,7 +84,8 @@ def rates(dataset: data.Dataset, args: argparse.Namespace) -> None:
             continue
         start, epochs = time.process_time(), args.epochs * times
         model = likelihood.new(images, 0, network)
-        options = {"batch_size": args.batch_size, "objective": objective, "start": model}
+        options = {"batch_size": args.batch_size, "learning_rate": args.learning_rate}
+        options |= {"objective": objective, "start": model}
         likelihood.train(images, 1, epochs, **options)
         row = {"epochs": epochs, "cpu_seconds": time.process_time() - start, "images": len(pixels)}
         with torch.inference_mode():
@@ -123,9 +125,8 @@ def trained(k: int, seed: int, args: argparse.Namespace, images: torch.Tensor):
             print(row, epoch, round(value, 2), round(time.perf_counter() - begun), flush=True)
 
         start = model if args.start else None
-        model = likelihood.train(
-            images, k, args.epochs, seed, start, on_epoch, batch_size=args.batch_size
-        )
+        options = {"batch_size": args.batch_size, "learning_rate": args.learning_rate}
+        model = likelihood.train(images, k, args.epochs, seed, start, on_epoch, **options)
         save_file(model.state_dict(), place(row))
         made = {
             "k": k,
@@ -133,6 +134,7 @@ def trained(k: int, seed: int, args: argparse.Namespace, images: torch.Tensor):
             "epochs": args.epochs,
             "continued": f"{args.start}:{seed}" if args.start else None,
             "batch_size": args.batch_size,
+            "learning_rate": args.learning_rate,
             "training_bound": bounds,
             "seconds": time.perf_counter() - begun,
             "cpu_seconds": time.process_time() - cpu,

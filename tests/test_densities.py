@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import io
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 import torch
 import toys
 from sklearn.mixture import GaussianMixture
 
-from vae_nb import cache, densities, metrics, runs
+from vae_nb import cache, data, densities, metrics, runs
 from vae_nb.metrics.intervals import Estimate, exactly
 from vae_nb.models import sampled_codes
 from vae_nb.recipe import recipe
@@ -134,6 +138,16 @@ def test_the_archive_has_every_measure_of_each_row():
         for row in by_density.values():
             assert set(row["measured"]) == set(densities.SHOWN) and row["seconds"] >= 0
             assert all(each.low <= each.value <= each.high for each in row["measured"].values())
+
+
+def test_each_row_of_the_autoencoder_has_a_picture_of_24_samples_under_its_title():
+    pictures = repairs.pictures("ae")
+    assert {density.title for density in densities.DENSITIES.values()} < pictures.keys()
+    real = plt.imread(io.BytesIO(base64.b64decode(pictures["real images"][0])))
+    expected = data.load("MNIST").test_images[:24, 0]
+    assert real.shape == (2 * 28, 12 * 28)  # the first one of the second line:
+    assert np.allclose(real[28:, :28], expected[12], atol=0.51 / 255)
+    assert len({picture for each in pictures.values() for picture in each}) == len(pictures)
 
 
 # --- what the page says of them ---

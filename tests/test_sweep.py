@@ -248,6 +248,9 @@ def test_a_picture_is_the_images_side_by_side(mnist):
     pixels = decoded(thumbnails.png(mnist.test_images[:3]))
     assert pixels.shape == (28, 84)
     assert np.allclose(pixels[:, 28:56], mnist.test_images[1, 0], atol=0.51 / 255)
+    pixels = decoded(thumbnails.png(mnist.test_images[:6], lines=2))
+    assert pixels.shape == (56, 84)
+    assert np.allclose(pixels[28:, 28:56], mnist.test_images[4, 0], atol=0.51 / 255)
 
 
 def test_pictures_show_reconstructions_and_samples(run):

@@ -14,6 +14,7 @@ import functools
 import io
 import math
 import re
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
@@ -357,16 +358,22 @@ def empty_axes(
 
 
 @_styled
-def picture_strip(rows: Mapping[str, Sequence[str]], name: str, finding: str) -> LiveFigure:
-    """Rows of small pictures, PNGs in base64 by label, as the archive keeps them."""
+def picture_strip(
+    rows: Mapping[str, Sequence[str]], name: str, finding: str, height: float = 0.4
+) -> LiveFigure:
+    """Rows of small pictures, PNGs in base64 by label, as the archive keeps them.
+
+    ``height`` is that of a row, in inches.
+    """
     columns = max(map(len, rows.values()))
-    figure, places = _subplots(_WIDTH, 0.4 * len(rows) + 0.1, len(rows), columns)
+    figure, places = _subplots(_WIDTH, height * len(rows) + 0.1, len(rows), columns)
     for line, (label, pictures) in zip(places, rows.items(), strict=True):
         for axes, picture in zip(line, pictures, strict=False):
             _show(axes, imread(io.BytesIO(base64.b64decode(picture))))
         for axes in line[len(pictures) :]:
             axes.set_visible(False)
-        line[0].set_ylabel(label, rotation=0, ha="right", va="center")
+        words = textwrap.fill(label, 16)
+        line[0].set_ylabel(words, rotation=0, ha="right", va="center")
     facts = {"labels": list(rows), "columns": columns, "finding": finding}
     return _live(figure, name, "picture_strip", **facts)
 

@@ -27,12 +27,12 @@ def pictures(run: Run, count: int = SHOWN) -> dict[str, str]:
     return {name: png(run.decode(each)) for name, each in codes.items()}
 
 
-def png(images: Tensor) -> str:
-    """Images ``(n, 1, 28, 28)`` in [0, 1] side by side, as a grey PNG in base64."""
+def png(images: Tensor, lines: int = 1) -> str:
+    """Images ``(n, 1, 28, 28)`` in [0, 1] side by side in ``lines``, as a grey PNG in base64."""
     from PIL import Image
 
-    side_by_side = torch.cat(list(images[:, 0]), dim=1)
-    grey = (side_by_side * 255).round().clamp(0, 255).to(torch.uint8)
+    side_by_side = [torch.cat(list(line[:, 0]), dim=1) for line in images.chunk(lines)]
+    grey = (torch.cat(side_by_side) * 255).round().clamp(0, 255).to(torch.uint8)
     file = io.BytesIO()
     Image.fromarray(grey.contiguous().numpy()).save(file, format="PNG", optimize=True)
     return base64.b64encode(file.getvalue()).decode()

@@ -54,6 +54,13 @@ def repairs_table(model: str) -> str:
     return tables.markdown(["codes from", *_HEADS, "seconds"], rows, "l" + "r" * (len(_HEADS) + 1))
 
 
+def pictures(model: str) -> dict[str, list[str]]:
+    """Unchosen samples of each archived row of a model, as a PNG in base64 by its title."""
+    names = (*densities.DENSITIES, TRAIN, REAL)
+    rows = {name: row for name in names if "picture" in (row := _rows(model).get(name, {}))}
+    return {title(name): [row["picture"]] for name, row in rows.items()}
+
+
 def fids_table() -> str:
     """The FID of each archived density, a column for each model."""
     archived = {MODELS[key]: rows for key, rows in densities.archived().items()}
