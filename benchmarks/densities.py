@@ -18,6 +18,7 @@ import torch
 from vae_nb import cache, densities, metrics, runs, thumbnails
 from vae_nb.models import sampled_codes
 from vae_nb.recipe import recipe
+from vae_nb.report.repairs import OWN, REAL, TRAIN
 
 MODELS = {
     "ae": ("ae", 0.0),
@@ -25,15 +26,13 @@ MODELS = {
     "0.01": ("vae", 0.01),
     "0.1": ("vae", 0.1),
 }
-# Rows that are no density: what a decoder can do, what a perfect density would do, and real images.
-OWN, TRAIN, REAL = "own_codes", "train_codes", "real"
 PICTURED, SAMPLES, LINES = "ae", 24, 2  # the model with pictures, and how many samples they have
 
 
 def main() -> None:
     """Do the rows that are asked for."""
     asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    asked.add_argument("--models", nargs="+", default=list(MODELS))
+    asked.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
     asked.add_argument("--densities", nargs="+", default=[REAL, OWN, TRAIN, *densities.DENSITIES])
     args = asked.parse_args()
     torch.set_num_threads(1)
@@ -51,10 +50,11 @@ def main() -> None:
             if model == PICTURED:
                 images = source.samples(SAMPLES) if source else run.dataset.test_images
                 row["picture"] = thumbnails.png(images[:SAMPLES], LINES)
-            rows = archived()
-            rows.setdefault(model, {})[name] = row
-            text = json.dumps(rows, indent=1, sort_keys=True) + "\n"
-            cache.write_atomically(densities.ARCHIVE, text)
+            with cache.locked(cache.folder() / densities.ARCHIVE.name):  # others may add theirs
+                rows = archived()
+                rows.setdefault(model, {})[name] = row
+                text = json.dumps(rows, indent=1, sort_keys=True) + "\n"
+                cache.write_atomically(densities.ARCHIVE, text)
             print(model, name, row["measured"], flush=True)
 
 

@@ -1,11 +1,13 @@
 """Train and evaluate the rows of the chapter on likelihood, and archive them.
 
-    python benchmarks/likelihood.py [--rows 1:0 1:1 5:0] [--epochs 100] [--from 1] [--samples 5000]
+    python benchmarks/likelihood.py --rows 1:0 1:1 1:2 --epochs 150
+    python benchmarks/likelihood.py --rows 5:0 5:1 5:2 --from 1 --epochs 30 --learning-rate 4e-3
+    python benchmarks/likelihood.py --rows 50:0 50:1 50:2 --from 5 --epochs 8 --learning-rate 3e-3
     python benchmarks/likelihood.py --rates --epochs 20   # rate and distortion at four betas
 
 A row is k:seed. ``--from 1`` goes on with the network of the VAE of the same seed. What is trained
 or evaluated already is not done again: networks are kept in the cache, values in
-``vae_nb/likelihood.json``.
+``vae_nb/likelihood.json`` (delete a row to have it made again).
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -21,16 +25,16 @@ from safetensors.torch import load_file, save_file
 from vae_nb import cache, data, likelihood
 from vae_nb.metrics.intervals import mean_ci
 from vae_nb.metrics.latent import active_units
+from vae_nb.report.published import ARCHIVE, RATES
 
-ARCHIVE = Path(likelihood.__file__).with_name("likelihood.json")
-RATES = ARCHIVE.with_suffix(".rates.json")
+MADE_BY = ("epochs", "batch_size", "learning_rate")  # options that decide a network
 
 
 def main() -> None:
     """Do the rows that are asked for."""
     asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    asked.add_argument("--rows", nargs="+", default=["1:0", "1:1", "1:2", "5:0", "5:1", "5:2"])
-    asked.add_argument("--epochs", type=int, default=100)
+    asked.add_argument("--rows", nargs="+", default=["1:0", "1:1", "1:2"])
+    asked.add_argument("--epochs", type=int, default=150)
     asked.add_argument("--from", dest="start", type=int, help="go on with the network of this k")
     asked.add_argument("--samples", type=int, default=5000)
     asked.add_argument("--batch-size", type=int, default=likelihood.BATCH)
@@ -44,7 +48,8 @@ def main() -> None:
         rates(dataset, args)
         return
     for row in args.rows:
-        if archived().get(row, {}).get("images", 0) >= args.images:
+        if row in kept(ARCHIVE):
+            print(f"{row} is archived already: delete it there to have it made again", flush=True)
             continue
         k, seed = map(int, row.split(":"))
         model, made = trained(k, seed, args, dataset.train_images)
@@ -64,9 +69,7 @@ def main() -> None:
             "samples": args.samples,
             "evaluation_seconds": time.perf_counter() - begun,
         }
-        text = json.dumps(archived() | {row: made | found}, indent=1, sort_keys=True)
-        cache.write_atomically(ARCHIVE, text + "\n")
-        print(row, found, flush=True)
+        archive(ARCHIVE, row, made | found)
 
 
 def rates(dataset: data.Dataset, args: argparse.Namespace) -> None:
@@ -77,10 +80,9 @@ def rates(dataset: data.Dataset, args: argparse.Namespace) -> None:
     noise = torch.randn(1, len(pixels), likelihood.LATENTS, generator=generator)
     jobs = {f"{beta:g}": (likelihood.BernoulliVAE, likelihood.weighted(beta), 1) for beta in betas}
     everything = likelihood.of_all_betas(min(betas), max(betas))
-    jobs["all"] = (likelihood.AllBetaVAE, everything, 2)
+    jobs["all"] = (likelihood.MultiRateBernoulliVAE, everything, 2)
     for name, (network, objective, times) in jobs.items():
-        kept = json.loads(RATES.read_text()) if RATES.exists() else {}
-        if name in kept:
+        if name in kept(RATES):
             continue
         start, epochs = time.process_time(), args.epochs * times
         model = likelihood.new(images, 0, network)
@@ -94,29 +96,52 @@ def rates(dataset: data.Dataset, args: argparse.Namespace) -> None:
                 terms = likelihood.distortion_and_rate(at, pixels, noise)
                 distortion, rate = (mean_ci(each.numpy()).interval for each in terms)
                 row[f"{beta:g}"] = {"rate": list(rate), "distortion": list(distortion)}
-        cache.write_atomically(RATES, json.dumps(kept | {name: row}, indent=1) + "\n")
-        print(name, row, flush=True)
+        archive(RATES, name, row)
 
 
-def archived() -> dict[str, dict]:
-    """The rows by name."""
-    return json.loads(ARCHIVE.read_text()) if ARCHIVE.exists() else {}
+def kept(file: Path) -> dict[str, dict[str, Any]]:
+    """The archived rows by name."""
+    return json.loads(file.read_text()) if file.exists() else {}
 
 
-def place(row: str) -> Path:
-    """Where a row's network is kept."""
-    return cache.folder() / "likelihood" / f"{row.replace(':', '-')}.safetensors"
+def archive(file: Path, name: str, row: dict[str, Any]) -> None:
+    """Add a row; others may add theirs meanwhile."""
+    with cache.locked(cache.folder() / file.name):
+        rows = kept(file) | {name: row}
+        cache.write_atomically(file, json.dumps(rows, indent=1, sort_keys=True) + "\n")
+    print(name, row, flush=True)
+
+
+def place(row: str, made_by: Mapping[str, Any]) -> Path:
+    """Where a row's network is kept: its name has all that decides it."""
+    parts = [row.replace(":", "-"), *(f"{made_by[name]:g}" for name in MADE_BY)]
+    if made_by["continued"]:
+        start, _ = made_by["continued"].split(":")
+        parts.append(f"from-{start}")
+    return cache.folder() / "likelihood" / f"{'_'.join(parts)}.safetensors"
+
+
+def start_of(k: int, seed: int) -> Path:
+    """The network of an archived row."""
+    row = f"{k}:{seed}"
+    if row not in kept(ARCHIVE) or not (found := place(row, kept(ARCHIVE)[row])).exists():
+        raise SystemExit(f"there is no network of {row} to go on from: make that row first")
+    return found
 
 
 def trained(k: int, seed: int, args: argparse.Namespace, images: torch.Tensor):
     """The network of a row, and how it was made."""
-    row = f"{k}:{seed}"
-    model = likelihood.BernoulliVAE()
-    record = place(row).with_suffix(".json")
+    row, model = f"{k}:{seed}", likelihood.BernoulliVAE()
+    options = {name: getattr(args, name) for name in MADE_BY}
+    continued = f"{args.start}:{seed}" if args.start else None
+    weights = place(row, options | {"continued": continued})
+    record = weights.with_suffix(".json")  # written last: without it the weights may be half a file
     if not record.exists():
         record.parent.mkdir(parents=True, exist_ok=True)
+        start = None
         if args.start:
-            model.load_state_dict(load_file(place(f"{args.start}:{seed}")))
+            model.load_state_dict(load_file(start_of(args.start, seed)))
+            start = model
         begun, cpu = time.perf_counter(), time.process_time()
         bounds: list[float] = []
 
@@ -124,23 +149,18 @@ def trained(k: int, seed: int, args: argparse.Namespace, images: torch.Tensor):
             bounds.append(round(value, 3))
             print(row, epoch, round(value, 2), round(time.perf_counter() - begun), flush=True)
 
-        start = model if args.start else None
-        options = {"batch_size": args.batch_size, "learning_rate": args.learning_rate}
-        model = likelihood.train(images, k, args.epochs, seed, start, on_epoch, **options)
-        save_file(model.state_dict(), place(row))
-        made = {
+        model = likelihood.train(images, k, seed=seed, start=start, on_epoch=on_epoch, **options)
+        save_file(model.state_dict(), weights)
+        made = options | {
             "k": k,
             "seed": seed,
-            "epochs": args.epochs,
-            "continued": f"{args.start}:{seed}" if args.start else None,
-            "batch_size": args.batch_size,
-            "learning_rate": args.learning_rate,
+            "continued": continued,
             "training_bound": bounds,
             "seconds": time.perf_counter() - begun,
             "cpu_seconds": time.process_time() - cpu,
         }
         cache.write_atomically(record, json.dumps(made))
-    model.load_state_dict(load_file(place(row)))
+    model.load_state_dict(load_file(weights))
     return model.eval(), json.loads(record.read_text())
 
 

@@ -287,29 +287,40 @@ def test_draws_are_decoded_and_the_way_between_them_is_walked_by_keyboard(open_h
             right = network("ae").decode(torch.stack(wanted)).flatten(1).numpy()
         return np.abs(shown(place) - right).max()
 
+    def said(start: str) -> None:
+        words = "(start) => document.querySelector('.vae-says').textContent.startsWith(start)"
+        page.wait_for_function(words, arg=start)
+
     small, tolerance = ".is-grid canvas", 0.5 / 255 + PIXEL
     last = ".vae-path:last-of-type .is-grid > :last-child canvas"
     before = wait_for_picture(page, last)
     assert off(small, [code for of in DRAWN.values() for code in of[:8]]) < tolerance
     assert off(LARGE, [of[0] for of in DRAWN.values()]) < tolerance
     page.locator("input[type=range]").focus()
-    at_first = picture(page, LARGE)
-    for _ in range(10):  # half a way
+    for _ in range(5):  # half a way
         page.keyboard.press("ArrowRight")
-    wait_for_picture(page, LARGE, at_first)
-    says = "(start) => document.querySelector('.vae-says').textContent.startsWith(start)"
-    page.wait_for_function(says, arg="At 50 %")
+    said("At 50 % of the way from draw 1 to 2: N(0, I), ")
     assert off(LARGE, [of[:2].mean(0) for of in DRAWN.values()]) < tolerance
+    assert page.locator(".is-end").count() == 4  # two of each
+    middle = torch.from_numpy(shown(LARGE)).view(2, 1, 28, 28)
+    for side, strokes in enumerate(paths.strokes(middle, 0.5).tolist()):
+        assert f"{strokes} stroke" in page.locator(".vae-path").nth(side).inner_text()
+    page.keyboard.press("PageUp")
+    said("At draw 2:")
+    assert page.locator("input[type=range]").get_attribute("aria-valuetext") == "draw 2"
     page.keyboard.press("End")
-    page.wait_for_function(says, arg="At draw 8:")
+    said("At draw 8:")
     assert off(LARGE, [of[7] for of in DRAWN.values()]) < tolerance
     page.get_by_role("button", name="draw 8 others").click()
-    wait_for_picture(page, last, before)
+    said("At draw 9:")
+    before = wait_for_picture(page, last, before)
     assert off(small, [code for of in DRAWN.values() for code in of[8:16]]) < tolerance
+    assert off(LARGE, [of[8] for of in DRAWN.values()]) < tolerance
     page.get_by_role("button", name="draw 8 others").click()  # of 20: after the last, the first
-    page.wait_for_timeout(500)
+    wait_for_picture(page, last, before)
     rest = [code for of in DRAWN.values() for code in torch.cat([of[16:], of[:4]])]
     assert off(small, rest) < tolerance
+    assert "\n20\n1\n" in page.locator(".vae-path").first.inner_text()
     assert page.errors == []
 
 

@@ -46,7 +46,8 @@ ARCHIVE = Path(__file__).with_name("densities.json")
 class Density:
     """A density: its title, and how it is fitted to codes ``(n, M)``.
 
-    ``fit`` takes codes in units of their spread and a seed, and returns a :data:`Sampler`.
+    ``fit`` takes codes in units of their spread (the prior: as they are) and a seed, and returns a
+    :data:`Sampler`.
     """
 
     title: str
@@ -107,8 +108,8 @@ def _clusters(codes: Tensor, seed: int) -> Sampler:
     """A Gaussian for each of many clusters (k-means), with a covariance that borrows from all.
 
     A cluster has about as many codes as a code has latents, too few for a covariance of its own.
-    So the mean covariance within clusters counts for STRENGTH more codes: the mode under an
-    inverse Wishart prior (Murphy 2012, section 4.6.2).
+    So it is shrunk towards the mean covariance within clusters, which counts for STRENGTH more
+    codes (as in regularised discriminant analysis, Friedman 1989).
     """
     from sklearn.cluster import MiniBatchKMeans
 
@@ -314,7 +315,7 @@ def place(digest: str, name: str) -> str:
 def measure(repaired: Repair, names: Sequence[str] = SHOWN) -> dict[str, Estimate]:
     """The measures of samples, as :mod:`vae_nb.metrics` has them, of a repair's samples.
 
-    They are kept in the cache.
+    They are kept in the cache, if the repair has a place there.
     """
     run = repaired.run
 
@@ -340,7 +341,7 @@ def _real(dataset: Dataset) -> Record:
 
 
 def own_codes(run: Run, names: Sequence[str] = SHOWN) -> dict[str, Estimate]:
-    """The same of the held-out images' own codes, decoded: what no density can do better."""
+    """The same of the held-out images' own codes, decoded: what the decoder loses of them."""
     return measure(
         Repair(run, "prior", lambda *_: sampled_codes(run, run.dataset.test_images), 0.0), names
     )

@@ -29,7 +29,7 @@ from vae_nb.objective import kl_divergence
 from vae_nb.optim import Optimiser
 
 LATENTS, HIDDEN = 50, 200  # Burda et al. 2016, section 5: one stochastic layer
-# Log-likelihood in nats and active units (their table 1); a reproduction that others published.
+# Log-likelihood in nats and active units (their table 1).
 PUBLISHED = {1: (-86.76, 19), 5: (-85.54, 22), 50: (-84.78, 25)}
 PUBLISHED_EPOCHS = 3280  # their section 5: the sum of 3^i for i from 0 to 7
 BATCH, LEARNING_RATE = 512, 6e-3  # chosen on held-back training images
@@ -78,7 +78,7 @@ class BernoulliVAE(nn.Module):
         return torch.sigmoid(self.decoder(codes)).view(-1, 1, 28, 28)
 
 
-class AllBetaVAE(BernoulliVAE):
+class MultiRateBernoulliVAE(BernoulliVAE):
     """One network for a range of beta: each hidden unit has a gate that beta opens or closes.
 
     The gate is a sigmoid of an affine function of log beta (Bae et al. 2023, section 4), here twice
@@ -100,7 +100,7 @@ class AllBetaVAE(BernoulliVAE):
 class AtBetas:
     """A network of all betas, each image at its own beta: what :func:`elbo` asks of a model."""
 
-    def __init__(self, network: AllBetaVAE, betas: Tensor) -> None:
+    def __init__(self, network: MultiRateBernoulliVAE, betas: Tensor) -> None:
         self._network = network
         self._gates = [2 * torch.sigmoid(gate(betas.log()[:, None])) for gate in network.gates]
 
@@ -162,7 +162,7 @@ def bound(weights: Tensor) -> Tensor:
 
 
 def elbo(model: Any, pixels: Tensor, noise: Tensor, beta: float | Tensor = 1.0) -> Tensor:
-    """The ELBO of each image with the KL in closed form, ``(B,)``; ``noise`` is ``(1, B, M)``.
+    """The ELBO of each image with the KL in closed form, ``(B,)``; ``noise`` is ``(k, B, M)``.
 
     ``beta`` weighs the KL, in the paper's units: 1 is the ELBO itself.
     """
@@ -190,7 +190,7 @@ def weighted(beta: float) -> Objective:
 
 
 def of_all_betas(low: float, high: float) -> Objective:
-    """The ELBO of each image at a beta of its own, for :func:`train` of an :class:`AllBetaVAE`.
+    """The ELBO of each image at a beta of its own: to train a :class:`MultiRateBernoulliVAE`.
 
     Log-uniform, stratified within a batch; values are relative to the usual one at that beta, so
     that every beta counts alike.
@@ -231,14 +231,17 @@ def train(
 ) -> BernoulliVAE:
     """A network fitted to grey ``images`` ``(n, 1, 28, 28)``, binarised anew at each draw.
 
-    ``samples`` is k: the ELBO at 1, the bound of k samples above. Muon and Adam with a rate that
-    falls linearly from ``learning_rate``. ``start`` is the network to go on with (trained in
-    place); ``on_epoch`` is called with the number of epochs done, the network, and the mean bound
-    of the epoch in nats; ``on_step`` after each step. ``objective`` is what is maximised instead,
-    from network, pixels ``(B, 1, 28, 28)``, noise ``(k, B, M)`` and generator to ``(B,)``.
-    Raises :class:`ValueError` for a number of samples or epochs below 1.
+    ``samples`` is k: the ELBO at 1, the bound of k samples above. Muon and Adam; ``learning_rate``
+    is Adam's (Muon's is five times it), and falls linearly to 0. ``start`` is the network to go on
+    with (trained in place); ``on_epoch`` is called with the number of epochs done, the network, and
+    the mean bound of the epoch in nats; ``on_step`` after each step. ``objective`` is what is
+    maximised instead, from network, pixels ``(B, 1, 28, 28)``, noise ``(k, B, M)`` and generator to
+    ``(B,)``.
+
+    Raises :class:`ValueError` for samples, epochs or a batch size below 1 and for grey levels
+    outside 0 to 1, and :class:`FloatingPointError` where the bound is not finite.
     """
-    require_positive(samples=samples, epochs=epochs)
+    require_positive(samples=samples, epochs=epochs, batch_size=batch_size)
     _require_grey(images)
     objective = objective or objective_of(samples)
     model = start or new(images, seed)
@@ -257,7 +260,10 @@ def train(
             on_step()
             total += values.sum().item()
         if not math.isfinite(total):
-            raise FloatingPointError(f"the bound is {total} after epoch {epoch + 1} (seed {seed})")
+            raise FloatingPointError(
+                f"the bound is {total} after epoch {epoch + 1} (seed {seed}): take a learning_rate "
+                f"below {learning_rate:g}"
+            )
         on_epoch(epoch + 1, model, total / len(images))
     return model.eval()
 
@@ -298,7 +304,7 @@ def log_likelihood(
     ``pixels`` is ``(n, 1, 28, 28)``, zeros and ones; ``rows`` is how many codes are decoded at
     once. Raises :class:`ValueError` for pixels that are not binarised, and for no samples.
     """
-    require_positive(samples=samples)
+    require_positive(samples=samples, rows=rows)
     _require_binarised(pixels)
     generator = torch.Generator().manual_seed(seed)
     images = max(1, rows // samples)
@@ -331,8 +337,7 @@ def _log_bernoulli_of_codes(
     ``sum log(1 + e^l) = sum max(l, 0) + log prod (1 + e^-|l|)``; 16 factors of at most 2 are far
     from any overflow.
     """
-    hidden = decoder[:-1](codes)
-    logits = decoder[-1](hidden).view(k, len(pixels), -1)
+    logits = decoder(codes).view(k, len(pixels), -1)
     inked = torch.einsum("kbn,bn->kb", logits, pixels.flatten(1))
     positive = logits.clamp(min=0).sum(-1)
     product = logits.abs_().neg_().exp_().add_(1)
@@ -353,10 +358,10 @@ def require_positive(**values: Any) -> None:
 
 def _require_grey(images: Tensor) -> None:
     low, high = images.min().item(), images.max().item()
-    if low < 0 or high > 1:
+    if not (low >= 0 and high <= 1):  # so that what is no number is refused, too
         raise ValueError(
             f"images have values from {low:g} to {high:g}: a grey level is the probability of ink "
-            "and must be from 0 to 1"
+            "and must be from 0 to 1 (divide by 255?)"
         )
 
 

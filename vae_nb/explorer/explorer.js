@@ -275,7 +275,7 @@
         dot.setAttribute("cx", toX(code[across.index]));
         dot.setAttribute("cy", toY(code[up.index]));
       };
-      plane.replaceChildren(...circles, ...marks, dot);
+      plane.replaceChildren(...marks, ...circles, dot);
       planeLabel.textContent = `latent ${across.index} across, latent ${up.index} up`;
     }
 
@@ -440,66 +440,89 @@
   const DRAWS = 8; // shown at once
 
   function samples(widget, spec) {
+    const own = unique++;
     const { line, say } = speaker();
-    const rows = spec.draws.map(({ title, codes }) => {
+    const rows = spec.draws.map(({ title }) => {
       const here = picture("", "is-large");
-      const drawn = Array.from({ length: DRAWS }, (_, n) => picture(String(n + 1)));
+      const drawn = Array.from({ length: DRAWS }, () => picture(""));
       const pictures = box("vae-pictures is-grid", ...drawn.map(({ figure }) => figure));
       const name = element("figcaption", {}, title);
       const whole = element("figure", { class: "vae-path" }, name, here.figure, pictures);
-      return { title, codes: codes.map((code) => Float32Array.from(code)), here, drawn, whole };
+      return { title, here, drawn, whole };
     });
-    const scale = { min: 1, max: DRAWS, step: 0.05, value: 1 };
-    const position = slider("from draw to draw", scale, walk);
+    const scale = { min: 1, max: DRAWS, step: 0.1, value: 1 };
+    const position = slider("walk from draw to draw", scale, walk);
     let network;
     let first = 0;
 
-    const drawnCode = ({ codes }, n) => codes[(first + n) % codes.length];
+    const count = spec.draws[0].codes.length;
+    const number = (n) => ((first + n - 1) % count) + 1; // of the n-th that is shown, from 1
 
     function walk() {
       const place = Number(position.input.value);
       const start = Math.min(Math.floor(place), DRAWS - 1);
       const share = place - start;
-      const between = `${fixed(share * 100, 0)} % of the way from draw ${start} to ${start + 1}`;
-      const words = Number.isInteger(place) ? `draw ${place}` : between;
+      const [one, two] = [number(start), number(start + 1)];
+      let words = `${fixed(100 * share, 0)} % of the way from draw ${one} to ${two}`;
+      if (Number.isInteger(place)) words = `draw ${number(place)}`;
       position.output.textContent = words;
       position.input.setAttribute("aria-valuetext", words);
       if (!network) return;
       for (const row of rows) {
-        later(`walk ${row.title}`, () => {
-          const [from, to] = [start - 1, start].map((n) => drawnCode(row, n));
+        row.drawn.forEach(({ figure }, n) =>
+          figure.classList.toggle("is-end", Math.abs(n + 1 - place) < 1),
+        );
+        later(`walk ${own} ${row.title}`, () => {
+          const [from, to] = [row.codes[one - 1], row.codes[two - 1]];
           const pixels = network.decode(from.map((z, n) => z + share * (to[n] - z)));
-          const count = networks.strokes(pixels);
-          const strokes = `${count} ${count === 1 ? "stroke" : "strokes"}`;
-          row.words = `${row.title}, ${strokes}`;
-          row.here.label.textContent = strokes;
+          const strokes = networks.strokes(pixels);
+          row.here.label.textContent = `${strokes} ${strokes === 1 ? "stroke" : "strokes"}`;
+          row.words = `${row.title}, ${row.here.label.textContent}`;
           row.here.show(pixels, `${row.words}, at ${words}`);
           say(`At ${words}: ${rows.map((each) => each.words).filter(Boolean).join("; ")}.`);
         });
       }
     }
 
-    function draw() {
+    // The next whole draw, by Page Up and Page Down.
+    position.input.addEventListener("keydown", (event) => {
+      const place = Number(position.input.value);
+      const next = { PageUp: Math.floor(place) + 1, PageDown: Math.ceil(place) - 1 }[event.key];
+      if (next === undefined) return;
+      event.preventDefault();
+      position.input.value = next;
       walk();
-      for (const row of rows) {
-        row.drawn.forEach(({ show }, n) =>
-          later(`draw ${n} ${row.title}`, () =>
-            show(network.decode(drawnCode(row, n)), `${row.title}: draw ${n + 1}, decoded`),
-          ),
+    });
+
+    function draw() {
+      position.input.value = 1;
+      walk();
+      for (const { title, codes, drawn } of rows) {
+        drawn.forEach(({ label, show }, n) =>
+          later(`draw ${own} ${n} ${title}`, () => {
+            label.textContent = number(n + 1);
+            const pixels = network.decode(codes[number(n + 1) - 1]);
+            show(pixels, `${title}: draw ${number(n + 1)}, decoded`);
+          }),
         );
       }
     }
 
     const again = button(`draw ${DRAWS} others`, () => {
-      if (!network) return;
       first += DRAWS;
       draw();
     });
+    again.disabled = true;
     const paths = box("vae-row is-pair", ...rows.map(({ whole }) => whole));
-    widget.append(position.whole, paths, box("vae-buttons", again), line);
+    widget.append(box("vae-buttons", again), position.whole, paths, line);
+    walk();
     whenNear(widget, () =>
       guarded(line, async () => {
         network = await load(spec.models[0].digest);
+        rows.forEach((row, n) => {
+          row.codes = spec.draws[n].codes.map((code) => Float32Array.from(code));
+        });
+        again.disabled = false;
         draw();
       }),
     );

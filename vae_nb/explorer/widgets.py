@@ -170,7 +170,7 @@ def interpolate(
 
 
 def samples(run: Run, codes: Mapping[str, Tensor], name: str) -> LiveWidget:
-    """Draw codes from several distributions, and walk from draw to draw, in one decoder.
+    """Draw codes from two distributions, and walk from draw to draw, in one decoder.
 
     ``codes`` are draws ``(n, M)`` by the title of what they are drawn from; the page shows a few
     at a time, in their order.
@@ -184,8 +184,10 @@ def samples(run: Run, codes: Mapping[str, Tensor], name: str) -> LiveWidget:
         "samples",
         {"": run},
         figures.samples(grids, name, columns=4),
-        "Not chosen by hand: what one decoder makes of codes from different distributions.",
+        "Not chosen by hand: codes from two distributions, by one decoder. A stroke is a connected "
+        "group of at least three pixels above one half.",
         draws=drawn,
+        images=[],
     )
 
 

@@ -56,24 +56,34 @@ def difference(rows: list[dict[str, Any]]) -> str:
     by_k = {k: own for k in likelihood.PUBLISHED if (own := [row for row in rows if row["k"] == k])}
     found = []
     for k, own in by_k.items():
-        start, gap = own[0]["continued"], over_seeds(own).value - likelihood.PUBLISHED[k][0]
-        fact = {"k": k, "gap": gap, "side": "below" if gap < 0 else "above"}
-        found.append(fact | {"epochs": own[0]["epochs"], "start": start and start.split(":")[0]})
+        ours, theirs = over_seeds(own), likelihood.PUBLISHED[k][0]
+        fact = {"k": k, "gap": ours.value - theirs, "even": ours.low <= theirs <= ours.high}
+        side = "below" if ours.value < theirs else "above"
+        found.append(fact | {"side": side, "passes": passes(own[0], rows)})
     return templates.macro(
         "published.md",
         "difference",
         rows=found,
+        reached=all(row["even"] or row["side"] == "above" for row in found),
+        goes_on=any(row["continued"] for row in rows),
         missing=[k for k in likelihood.PUBLISHED if k not in by_k],
         alone=[k for k, own in by_k.items() if len(own) == 1],
         published_epochs=likelihood.PUBLISHED_EPOCHS,
     )
 
 
+def passes(row: dict[str, Any], rows: list[dict[str, Any]]) -> int:
+    """How often a row's network has seen each image, with the network that it goes on from."""
+    by_name = {f"{each['k']}:{each['seed']}": each for each in rows}
+    before = by_name.get(row["continued"])
+    return row["epochs"] + (passes(before, rows) if before else 0)
+
+
 def bounds(gains: Mapping[int, Estimate], elbo: float) -> str:
     """How far the bound of the most samples is above the ELBO of the same network."""
     k = max(gains)
     facts = {"k": k, "gain": gains[k], "gains": gains[k].low > 0, "elbo": elbo}
-    return templates.macro("published.md", "bounds", **facts)
+    return templates.macro("published.md", "bounds", first=gains[10] if k > 10 else None, **facts)
 
 
 def archived_rates(path: Path = RATES) -> Rates:
@@ -101,19 +111,31 @@ def rates_table(ours: Rates) -> str:
     return tables.markdown(head, lines, "rl" + "r" * 6)
 
 
-def who_wins(ours: Rates) -> str:
-    """At which betas the networks for one beta are the better ones, by D + beta R and by D."""
-    facts = {}
-    for whose, rates in (("published", likelihood.RATES), ("ours", ours)):
-        for by, weight in (("objective", 1.0), ("distortion", 0.0)):
-            scores = {
-                beta: [distortion + weight * beta * rate for rate, distortion in pair]
-                for beta, pair in rates.items()
-            }
-            facts[f"{whose}_{by}"] = [beta for beta, (one, every) in scores.items() if one < every]
-            facts[f"{whose}_{by}_all"] = [b for b, (one, every) in scores.items() if one >= every]
-    order = {"ours_fall": _falls(ours), "betas": list(likelihood.RATES)}
-    return templates.macro("published.md", "who_wins", **facts, **order)
+def who_wins(ours: Rates, trained: tuple[int, int]) -> str:
+    """At which betas the same network wins in both, by D + beta R and by D alone.
+
+    ``trained`` are passes over the images: of a network for one beta, and of that for all.
+    """
+
+    def winner(pair: tuple[tuple[float, float], ...], weight: float) -> int:
+        one, every = (round(distortion + weight * rate, 1) for rate, distortion in pair)
+        return (one > every) - (one < every)  # 0 where the table shows the same number
+
+    facts: dict[str, Any] = {"passes": trained[0], "passes_all": trained[1]}
+    for by, weighs in (("objective", 1.0), ("distortion", 0.0)):
+        agree = {
+            beta: winner(pair, weighs * beta) == winner(ours[beta], weighs * beta)
+            for beta, pair in likelihood.RATES.items()
+        }
+        facts[by] = [beta for beta, same in agree.items() if same]
+        facts[f"{by}_not"] = [beta for beta, same in agree.items() if not same]
+    return templates.macro("published.md", "who_wins", ours_fall=_falls(ours), **facts)
+
+
+def archived_passes(path: Path = RATES) -> tuple[int, int]:
+    """Passes over the images of our networks for one beta, and of that for all."""
+    rows = json.loads(path.read_text(encoding="utf-8"))
+    return next(row["epochs"] for name, row in rows.items() if name != "all"), rows["all"]["epochs"]
 
 
 def _falls(rates: Rates) -> bool:
