@@ -203,6 +203,7 @@ def test_the_page_says_whether_a_repair_reaches_what_was_asked_for(fid, recall, 
     assert "have an FID of 1.5" in repairs.best("ae")
     assert ("a recall of 79" in repairs.best("ae")) == ("by none" in said)
     lines = repairs.repairs_table("ae").splitlines()
+    assert f"| 90 / {100 * recall:.0f}\u00a0% | 90 / 90\u00a0% |" in lines[3]
     assert [line.split(" | ")[0].strip("| ") for line in lines[2:]] == [
         "N(0, I)",
         "local Gaussians",
