@@ -64,12 +64,17 @@ def difference(rows: list[dict[str, Any]]) -> str:
         "published.md",
         "difference",
         rows=found,
-        reached=all(row["even"] or row["side"] == "above" for row in found),
+        reached=[row["k"] for row in found if _reaches(row)],
+        short=[row["k"] for row in found if not _reaches(row)],
         goes_on=any(row["continued"] for row in rows),
         missing=[k for k in likelihood.PUBLISHED if k not in by_k],
         alone=[k for k, own in by_k.items() if len(own) == 1],
         published_epochs=likelihood.PUBLISHED_EPOCHS,
     )
+
+
+def _reaches(row: Mapping[str, Any]) -> bool:
+    return row["even"] or row["side"] == "above"
 
 
 def passes(row: dict[str, Any], rows: list[dict[str, Any]]) -> int:
