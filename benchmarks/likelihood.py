@@ -1,8 +1,9 @@
-"""Train and evaluate the rows of the chapter on likelihood, and archive them.
+r"""Train and evaluate the rows of the chapter on likelihood, and archive them.
 
     python benchmarks/likelihood.py --rows 1:0 1:1 1:2 --epochs 150
     python benchmarks/likelihood.py --rows 5:0 5:1 5:2 --from 1 --epochs 30 --learning-rate 4e-3
-    python benchmarks/likelihood.py --rows 50:0 50:1 50:2 --from 5 --epochs 8 --learning-rate 3e-3
+    python benchmarks/likelihood.py --rows 50:0 50:1 50:2 --from 5 --epochs 5 \
+        --batch-size 256 --learning-rate 2e-3
     python benchmarks/likelihood.py --rates --epochs 20   # rate and distortion at four betas
 
 A row is k:seed. ``--from 1`` goes on with the network of the VAE of the same seed. What is trained
