@@ -58,7 +58,7 @@ def difference(rows: list[dict[str, Any]]) -> str:
     for k, own in by_k.items():
         ours, theirs = over_seeds(own), likelihood.PUBLISHED[k][0]
         fact = {"k": k, "gap": ours.value - theirs, "even": ours.low <= theirs <= ours.high}
-        side = "below" if ours.value < theirs else "above"
+        side = "lower" if ours.value < theirs else "higher"
         found.append(fact | {"side": side, "passes": passes(own[0], rows)})
     return templates.macro(
         "published.md",
@@ -74,7 +74,7 @@ def difference(rows: list[dict[str, Any]]) -> str:
 
 
 def _reaches(row: Mapping[str, Any]) -> bool:
-    return row["even"] or row["side"] == "above"
+    return row["even"] or row["side"] == "higher"
 
 
 def passes(row: dict[str, Any], rows: list[dict[str, Any]]) -> int:
