@@ -223,6 +223,16 @@ def test_the_page_says_whether_any_density_could(recall, would, monkeypatch):
     assert would in repairs.best("ae")
 
 
+def test_the_page_says_what_is_the_decoders_and_which_model_gains_most(monkeypatch):
+    rows = archive(5, 0.8)
+    monkeypatch.setattr(densities, "archived", lambda: rows)
+    assert "no decoder is the limit" in repairs.decoders() and "gains" not in repairs.decoders()
+    rows["0.1"] = archive(60, 0.1)["ae"]
+    rows["0.1"][repairs.TRAIN]["measured"]["fid_prior"] = exactly(27)
+    assert "AE gains most: from 500 to 5." in repairs.decoders()
+    assert "For β = 0.1 even" in repairs.decoders() and "up to the 60 of" in repairs.decoders()
+
+
 @pytest.mark.parametrize(
     ("share", "said"), [(1.0, "no nearer"), (0.95, "slightly nearer"), (0.8, "part of what looks")]
 )

@@ -184,8 +184,7 @@ def samples(run: Run, codes: Mapping[str, Tensor], name: str) -> LiveWidget:
         "samples",
         {"": run},
         figures.samples(grids, name, columns=4),
-        "Not chosen by hand: codes from two distributions, by one decoder. A stroke is a connected "
-        "group of at least three pixels above one half.",
+        "Codes that are drawn from two distributions, decoded by one decoder; none chosen by hand.",
         draws=drawn,
         images=[],
     )

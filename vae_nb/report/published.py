@@ -128,12 +128,13 @@ def who_wins(ours: Rates, trained: tuple[int, int]) -> str:
 
     facts: dict[str, Any] = {"passes": trained[0], "passes_all": trained[1]}
     for by, weighs in (("objective", 1.0), ("distortion", 0.0)):
-        agree = {
-            beta: winner(pair, weighs * beta) == winner(ours[beta], weighs * beta)
+        wins = {
+            beta: (winner(pair, weighs * beta), winner(ours[beta], weighs * beta))
             for beta, pair in likelihood.RATES.items()
         }
-        facts[by] = [beta for beta, same in agree.items() if same]
-        facts[f"{by}_not"] = [beta for beta, same in agree.items() if not same]
+        facts[by] = [beta for beta, (theirs, own) in wins.items() if own and theirs == own]
+        facts[f"{by}_level"] = [beta for beta, (_, own) in wins.items() if not own]
+        facts[f"{by}_not"] = [beta for beta in wins if beta not in facts[by]]
     return templates.macro("published.md", "who_wins", ours_fall=_falls(ours), **facts)
 
 

@@ -15,7 +15,7 @@ MODELS = {"ae": "AE", "learned": "β learned", "0.01": "β = 0.01", "0.1": "β =
 OWN, TRAIN, REAL = "own_codes", "train_codes", "real"  # rows that are no density
 TARGET_FID, TARGET_RECALL = 5.0, 0.1  # at most, and at most so far below real images
 COPIES, NEAR = 0.9, 0.97  # of the distance of copied held-out images
-BLURRED = 10.0  # FID of its own codes above which a decoder is called the limit
+BLURRED = 10.0  # FID of training images' own codes above which a decoder is called the limit
 # Columns of measures; a pair shares one, since a page has room for six.
 _COLUMNS = {
     "FID": ("fid_prior",),
@@ -124,16 +124,27 @@ def best(model: str) -> str:
 
 
 def decoders() -> str:
-    """What each decoder makes of the held-out images' own codes."""
-    limits: dict[str, Mapping[str, Any]] = {
-        label: shown(_rows(key)[OWN]["measured"])
+    """Which model gains most by local Gaussians, and what each decoder makes of true codes."""
+    fids = {
+        label: {name: row["measured"]["fid_prior"] for name, row in _rows(key).items()}
         for key, label in MODELS.items()
-        if OWN in _rows(key)
+        if {"prior", "clusters", TRAIN} <= _rows(key).keys()
     }
-    if not limits:
+    if not fids:
         return _text("missing")
-    blurred = [label for label, row in limits.items() if row["fid_prior"].value > BLURRED]
-    return _text("decoders", limits=limits, blurred=blurred)
+    gains = {label: fid["prior"].value / fid["clusters"].value for label, fid in fids.items()}
+    most, show = max(gains, key=lambda label: gains[label]), METRICS["fid_prior"].show
+    return _text(
+        "decoders",
+        most=most if len(gains) > 1 else "",
+        before=show(fids[most]["prior"]),
+        after=show(fids[most]["clusters"]),
+        blurred={
+            label: {"perfect": show(fid[TRAIN]), "repaired": show(fid["clusters"])}
+            for label, fid in fids.items()
+            if fid[TRAIN].value > BLURRED
+        },
+    )
 
 
 def memory(measured: Numbers) -> str:
