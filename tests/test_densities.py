@@ -226,10 +226,10 @@ def test_the_page_says_whether_any_density_could(recall, would, monkeypatch):
 def test_the_page_says_what_is_the_decoders_and_which_model_gains_most(monkeypatch):
     rows = archive(5, 0.8)
     monkeypatch.setattr(densities, "archived", lambda: rows)
-    assert "no decoder is the limit" in repairs.decoders() and "gains" not in repairs.decoders()
+    assert "no decoder is the limit" in repairs.decoders() and "gain" not in repairs.decoders()
     rows["0.1"] = archive(60, 0.1)["ae"]
     rows["0.1"][repairs.TRAIN]["measured"]["fid_prior"] = exactly(27)
-    assert "AE gains most: from 500 to 5." in repairs.decoders()
+    assert "largest gain is that of AE: from 500 to 5." in repairs.decoders()
     assert "For β = 0.1 even" in repairs.decoders() and "up to the 60 of" in repairs.decoders()
 
 
