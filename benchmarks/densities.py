@@ -43,7 +43,7 @@ def main() -> None:
             if wanted <= row.keys() or (name == REAL and model != PICTURED):
                 continue
             run, cpu = runs.fit(recipe(*MODELS[model])), time.process_time()
-            source = None if name == REAL else drawn(run, name)
+            source = None if name == REAL else source_of(run, name)
             if "measured" not in row:
                 row["seconds"] = time.process_time() - cpu if name in densities.DENSITIES else 0.0
                 row["measured"] = {k: list(v.interval) for k, v in measured(run, name, source)}
@@ -67,7 +67,7 @@ def measured(run: runs.Run, name: str, source: densities.Repair | None):
     return found.items()
 
 
-def drawn(run: runs.Run, name: str) -> densities.Repair:
+def source_of(run: runs.Run, name: str) -> densities.Repair:
     """The density of this name, or what stands in its place."""
     if name == OWN:
         codes = sampled_codes(run, run.dataset.test_images)

@@ -49,7 +49,7 @@ def main() -> None:
         rates(dataset, args)
         return
     for row in args.rows:
-        if row in kept(ARCHIVE):
+        if row in rows_of(ARCHIVE):
             print(f"{row} is archived already: delete it there to have it made again", flush=True)
             continue
         k, seed = map(int, row.split(":"))
@@ -83,7 +83,7 @@ def rates(dataset: data.Dataset, args: argparse.Namespace) -> None:
     everything = likelihood.of_all_betas(min(betas), max(betas))
     jobs["all"] = (likelihood.MultiRateBernoulliVAE, everything, 2)
     for name, (network, objective, times) in jobs.items():
-        if name in kept(RATES):
+        if name in rows_of(RATES):
             continue
         start, epochs = time.process_time(), args.epochs * times
         model = likelihood.new(images, 0, network)
@@ -100,7 +100,7 @@ def rates(dataset: data.Dataset, args: argparse.Namespace) -> None:
         archive(RATES, name, row)
 
 
-def kept(file: Path) -> dict[str, dict[str, Any]]:
+def rows_of(file: Path) -> dict[str, dict[str, Any]]:
     """The archived rows by name."""
     return json.loads(file.read_text()) if file.exists() else {}
 
@@ -108,7 +108,7 @@ def kept(file: Path) -> dict[str, dict[str, Any]]:
 def archive(file: Path, name: str, row: dict[str, Any]) -> None:
     """Add a row; others may add theirs meanwhile."""
     with cache.locked(cache.folder() / file.name):
-        rows = kept(file) | {name: row}
+        rows = rows_of(file) | {name: row}
         cache.write_atomically(file, json.dumps(rows, indent=1, sort_keys=True) + "\n")
     print(name, row, flush=True)
 
@@ -125,9 +125,15 @@ def place(row: str, made_by: Mapping[str, Any]) -> Path:
 def start_of(k: int, seed: int) -> Path:
     """The network of an archived row."""
     row = f"{k}:{seed}"
-    if row not in kept(ARCHIVE) or not (found := place(row, kept(ARCHIVE)[row])).exists():
-        raise SystemExit(f"there is no network of {row} to go on from: make that row first")
-    return found
+    if row not in rows_of(ARCHIVE):
+        raise SystemExit(f"{row} is not archived, and this row goes on from it: make {row} first")
+    weights = place(row, rows_of(ARCHIVE)[row])
+    if not weights.exists():
+        raise SystemExit(
+            f"the network of {row} is not in the cache ({weights}): delete {row} in {ARCHIVE.name} "
+            "and make it again"
+        )
+    return weights
 
 
 def trained(k: int, seed: int, args: argparse.Namespace, images: torch.Tensor):

@@ -13,6 +13,7 @@ from torch import nn
 from toys import noise
 
 from vae_nb import likelihood
+from vae_nb.metrics.intervals import Estimate
 from vae_nb.models import Posterior
 from vae_nb.report import published
 
@@ -280,6 +281,14 @@ def test_a_network_is_trained_once_and_named_by_all_that_decides_it(tmp_path, mo
     for given in ((few, 2, 1), (few, 1, 2), (few, 1, 1, 3), (mnist.first(100), 1, 1)):
         likelihood.fit(*given)
     assert len(trained) == 5
+
+
+def test_the_page_says_what_the_first_samples_gain():
+    gains = {k: Estimate(v, v - 0.1, v + 0.1) for k, v in {1: 0.0, 10: 3.6, 500: 5.5}.items()}
+    text = published.bounds(gains, -103.1)
+    assert "500 samples is 5.5 nats above it" in text and "ten samples bring 3.6 of them." in text
+    level = {k: Estimate(0.1, -0.2, 0.4) for k in (1, 500)}
+    assert "not significantly more" in published.bounds(level, -103.1)
 
 
 # --- rate and distortion ---

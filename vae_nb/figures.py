@@ -375,7 +375,7 @@ def picture_strip(
         words = textwrap.fill(label, 16)
         line[0].set_ylabel(words, rotation=0, ha="right", va="center")
         for axes in line:
-            axes.set_anchor("E")  # room that pictures leave is on the side of the labels
+            axes.set_anchor("E")  # space that is left over goes to the labels
     facts = {"labels": list(rows), "columns": columns, "finding": finding}
     return _live(figure, name, "picture_strip", **facts)
 

@@ -28,7 +28,7 @@ def pictures(run: Run, count: int = SHOWN) -> dict[str, str]:
 
 
 def png(images: Tensor, lines: int = 1) -> str:
-    """Images ``(n, 1, 28, 28)`` in [0, 1] side by side in ``lines``, as a grey PNG in base64."""
+    """Images ``(n, 1, 28, 28)`` in [0, 1], in equal ``lines``, as a grey PNG in base64."""
     from PIL import Image
 
     side_by_side = [torch.cat(list(line[:, 0]), dim=1) for line in images.chunk(lines)]

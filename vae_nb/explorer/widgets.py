@@ -175,7 +175,7 @@ def samples(run: Run, codes: Mapping[str, Tensor], name: str) -> LiveWidget:
     ``codes`` are draws ``(n, M)`` by the title of what they are drawn from; the page shows a few
     at a time, in their order.
     """
-    drawn = [
+    draws = [
         {"title": title, "codes": [[round(z, 4) for z in code] for code in of.tolist()]}
         for title, of in codes.items()
     ]
@@ -185,7 +185,7 @@ def samples(run: Run, codes: Mapping[str, Tensor], name: str) -> LiveWidget:
         {"": run},
         figures.samples(grids, name, columns=4),
         "Codes that are drawn from two distributions, decoded by one decoder; none chosen by hand.",
-        draws=drawn,
+        draws=draws,
         images=[],
     )
 

@@ -88,7 +88,7 @@ def bounds(gains: Mapping[int, Estimate], elbo: float) -> str:
     """How far the bound of the most samples is above the ELBO of the same network."""
     k = max(gains)
     facts = {"k": k, "gain": gains[k], "gains": gains[k].low > 0, "elbo": elbo}
-    return templates.macro("published.md", "bounds", first=gains[10] if k > 10 else None, **facts)
+    return templates.macro("published.md", "bounds", first=gains.get(10), **facts)
 
 
 def archived_rates(path: Path = RATES) -> Rates:

@@ -16,7 +16,7 @@ OWN, TRAIN, REAL = "own_codes", "train_codes", "real"  # rows that are no densit
 TARGET_FID, TARGET_RECALL = 5.0, 0.1  # at most, and at most so far below real images
 COPIES, NEAR = 0.9, 0.97  # of the distance of copied held-out images
 BLURRED = 10.0  # FID of training images' own codes above which a decoder is called the limit
-# Columns of measures; a pair shares one, since a page has room for six.
+# The columns of the table. A page is not wide enough for seven measures, so pairs share one.
 _COLUMNS = {
     "FID": ("fid_prior",),
     "recognised": ("recognised_prior",),
@@ -96,8 +96,8 @@ def best(model: str) -> str:
     real = archived[REAL]["measured"]
     rows = {name: row for name, row in archived.items() if name in densities.DENSITIES}
     least = min(rows, key=lambda name: rows[name]["measured"]["fid_prior"].value)
-    found = {k: row["measured"]["fid_prior"].value for k, row in rows.items()}
-    near = [k for k, fid in found.items() if float(f"{fid:.3g}") <= TARGET_FID]  # as in the table
+    fids = {k: row["measured"]["fid_prior"].value for k, row in rows.items()}
+    near = [k for k, fid in fids.items() if float(f"{fid:.3g}") <= TARGET_FID]  # as in the table
     recalls = {k: rows[k]["measured"]["recall_prior"] for k in near}
     least_recall = real["recall_prior"].value - TARGET_RECALL
     top = max(recalls.values(), key=lambda each: each.value, default=real["recall_prior"])
